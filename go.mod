@@ -1,0 +1,3 @@
+module lightcone
+
+go 1.26
