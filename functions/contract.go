@@ -93,3 +93,9 @@ func FunctionMay(kind problem.Kind) bool {
 		return false
 	}
 }
+
+// Offer is a function that can be called now, and how many calls it runs at once.
+type Offer struct {
+	Spec  Spec
+	Slots int
+}
