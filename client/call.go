@@ -1,0 +1,225 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"lightcone"
+)
+
+const (
+	// defaultTimeout bounds one attempt when the caller leaves the call's
+	// deadline to the function: longer than any function's default.
+	defaultTimeout = 60 * time.Second
+	// transferSlack is what an attempt may take on top of the call's own
+	// timeout: the bytes' way there and back, and the server's own 504.
+	transferSlack = 5 * time.Second
+)
+
+// Client calls one Lightcone. Make it with New. It is safe for concurrent use.
+type Client struct {
+	base    string
+	key     string
+	timeout time.Duration
+	http    *http.Client
+	budget  *Budget
+	policy  Policy
+	hold    atomic.Int64 // no attempt starts before this time (Unix nanoseconds)
+	retries atomic.Int64
+}
+
+// Options are what a Client needs to know.
+type Options struct {
+	API      string        // the front door's address, such as http://127.0.0.1:8080
+	Key      string        // the API key; empty sends none
+	Timeout  time.Duration // for one attempt, sent as X-Timeout; 0 leaves it to the function
+	Parallel int           // connections kept open; at least 1
+	Policy   Policy        // the zero Policy is DefaultPolicy
+}
+
+// New makes a client. Its error says what is wrong with the address. Close it
+// when done.
+func New(o Options) (*Client, error) {
+	base, err := url.Parse(o.API)
+	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
+		return nil, fmt.Errorf("the API address %q is not usable: want one such as http://127.0.0.1:8080", o.API)
+	}
+	if o.Policy == (Policy{}) {
+		o.Policy = DefaultPolicy
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = max(1, o.Parallel)
+	transport.MaxIdleConns = transport.MaxIdleConnsPerHost
+	transport.DisableCompression = true // results come as the function made them
+	return &Client{
+		base:    strings.TrimRight(o.API, "/"),
+		key:     o.Key,
+		timeout: o.Timeout,
+		http:    &http.Client{Transport: transport},
+		budget:  NewBudget(),
+		policy:  o.Policy,
+	}, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Retries is how many attempts so far were not a call's first.
+func (c *Client) Retries() int64 { return c.retries.Load() }
+
+// Input is what a call sends. Open is called once an attempt, and each reader
+// gives exactly Size bytes.
+type Input struct {
+	ContentType string
+	Size        int64
+	Open        func() (io.ReadCloser, error)
+}
+
+// Call runs function on input. An answer's body goes to receive while it
+// arrives; receive may run again after a connection broke, and must start over.
+// It must not keep the answer's body.
+//
+// Errors: *Refusal when Lightcone answered no, *Unreachable when it could not be
+// asked, *Lost when its answer did not arrive, else what input or receive said.
+func (c *Client) Call(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, receive func(Answer, io.Reader) error) (Answer, error) {
+	if err := function.Validate(); err != nil {
+		return Answer{}, err
+	}
+	target := c.base + "/function/" + string(function)
+	if len(params) > 0 {
+		target += "?" + params.Encode()
+	}
+	c.budget.Deposit()
+	for attempt := 1; ; attempt++ {
+		if err := c.waitForHold(ctx); err != nil {
+			return Answer{}, err
+		}
+		answer, err := c.attempt(ctx, target, input, receive)
+		answer.Attempts = attempt
+		if err == nil || ctx.Err() != nil {
+			return answer, err
+		}
+		verdict := c.policy.Decide(err, attempt, rand.Float64())
+		if verdict.HoldAll {
+			c.holdUntil(time.Now().Add(verdict.Wait))
+		}
+		if !verdict.Retry || (verdict.Charged && !c.budget.Withdraw()) {
+			return answer, err
+		}
+		c.retries.Add(1)
+		if err := sleep(ctx, verdict.Wait); err != nil {
+			return answer, err
+		}
+	}
+}
+
+// attempt sends the request once and passes a good answer's body on.
+func (c *Client) attempt(ctx context.Context, target string, input Input, receive func(Answer, io.Reader) error) (Answer, error) {
+	bound := defaultTimeout
+	if c.timeout > 0 {
+		bound = c.timeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound+transferSlack)
+	defer cancel()
+	body, err := input.Open()
+	if err != nil {
+		return Answer{}, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
+	if err != nil {
+		_ = body.Close() // nothing was read
+		return Answer{}, fmt.Errorf("make the request to %s: %w", target, err)
+	}
+	request.ContentLength = input.Size
+	request.GetBody = input.Open
+	if input.Size == 0 {
+		request.Body = http.NoBody
+		_ = body.Close()
+	}
+	request.Header.Set("Content-Type", input.ContentType)
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	if c.timeout > 0 {
+		request.Header.Set("X-Timeout", c.timeout.String())
+	}
+	began := time.Now()
+	response, err := c.http.Do(request)
+	if err != nil {
+		return Answer{}, transportError(c.base, err)
+	}
+	defer response.Body.Close()
+	answer := answerOf(response, input.Size)
+	if response.StatusCode != http.StatusOK {
+		answer.Took = time.Since(began)
+		return answer, refusalOf(response, time.Now())
+	}
+	counted := &countingReader{reader: response.Body}
+	err = receive(answer, counted)
+	answer.BytesOut = counted.count
+	answer.Took = time.Since(began)
+	if counted.err != nil {
+		return answer, transportError(c.base, counted.err)
+	}
+	return answer, err
+}
+
+// countingReader counts what was read, and keeps a read error apart from what
+// the reader's user did with it.
+type countingReader struct {
+	reader io.Reader
+	count  int64
+	err    error
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.reader.Read(p)
+	r.count += int64(n)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+func (c *Client) holdUntil(t time.Time) {
+	until := t.UnixNano()
+	for {
+		old := c.hold.Load()
+		if until <= old || c.hold.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// waitForHold waits until the Client may send again, plus a random while, so
+// that the calls held back do not all come at once.
+func (c *Client) waitForHold(ctx context.Context) error {
+	for {
+		wait := time.Until(time.Unix(0, c.hold.Load()))
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		jitter := time.Duration(rand.Float64() * float64(c.policy.Base))
+		if err := sleep(ctx, wait+jitter); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,107 @@
+package client
+
+import (
+	"errors"
+	"math"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Policy is how patient a Client is. Wait n is drawn evenly from zero to
+// Base x 2^n, at most Cap ("full jitter", Marc Brooker, "Exponential Backoff And
+// Jitter", AWS Architecture Blog, 2015), and never less than a Retry-After.
+type Policy struct {
+	Attempts   int           // for one call, the first included
+	Base       time.Duration // the first wait's upper end
+	Cap        time.Duration // every wait's upper end
+	LongestAsk time.Duration // a Retry-After above this is not waited for: the caller is told instead
+}
+
+// DefaultPolicy is for a job that should outlive a restart of Lightcone: its
+// waits add up to 18 seconds in the mean and 37 at most.
+var DefaultPolicy = Policy{Attempts: 10, Base: 200 * time.Millisecond, Cap: 8 * time.Second, LongestAsk: 30 * time.Second}
+
+// Verdict is what to do about a failed attempt.
+type Verdict struct {
+	Retry   bool
+	Wait    time.Duration // before the next attempt
+	HoldAll bool          // other calls to the same Lightcone should wait, too
+	Charged bool          // the retry is paid from the budget
+}
+
+// Decide says what to do after the attempt with the given number (from 1)
+// failed with err. The number random is from [0, 1).
+//
+// Only what cannot be the function's own answer is retried: a refused
+// connection, a lost one, 429 and 503. Two of them are not charged to the
+// budget, which is there to spare a server in trouble: a 429 is the caller's own
+// limit, and a refused connection reached nobody.
+func (p Policy) Decide(err error, attempt int, random float64) Verdict {
+	verdict := Verdict{Wait: p.backOff(attempt, random), Charged: true}
+	var refusal *Refusal
+	var unreachable *Unreachable
+	var lost *Lost
+	switch {
+	case errors.As(err, &refusal):
+		if refusal.Status != http.StatusTooManyRequests && refusal.Status != http.StatusServiceUnavailable {
+			return Verdict{}
+		}
+		verdict.Charged = refusal.Status != http.StatusTooManyRequests
+		verdict.HoldAll = refusal.RetryAfter > 0
+		verdict.Wait += refusal.RetryAfter
+		if refusal.RetryAfter > p.LongestAsk {
+			return Verdict{}
+		}
+	case errors.As(err, &unreachable):
+		verdict.Charged = false
+		verdict.HoldAll = true
+	case errors.As(err, &lost):
+	default:
+		return Verdict{}
+	}
+	verdict.Retry = attempt < p.Attempts
+	return verdict
+}
+
+// backOff is the random wait after attempt n.
+func (p Policy) backOff(n int, random float64) time.Duration {
+	ceiling := math.Min(float64(p.Base)*math.Pow(2, float64(n-1)), float64(p.Cap))
+	return time.Duration(random * ceiling)
+}
+
+// The budget: a fifth of the calls may be sent once more, and a start of
+// budgetReserve retries lets a small job survive a restart. (The idea is
+// Finagle's RetryBudget.)
+const (
+	budgetShare   = 0.2
+	budgetReserve = 50.0
+)
+
+// Budget bounds the retries of all calls together to a share of the calls. Make
+// it with NewBudget. It is safe for concurrent use.
+type Budget struct {
+	mu     sync.Mutex
+	tokens float64
+}
+
+// NewBudget is a budget with its reserve.
+func NewBudget() *Budget { return &Budget{tokens: budgetReserve} }
+
+// Deposit notes a new call, and what may be retried on its account.
+func (b *Budget) Deposit() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.tokens = math.Min(b.tokens+budgetShare, budgetReserve)
+}
+
+// Withdraw takes one retry from the budget, and says whether it was there.
+func (b *Budget) Withdraw() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lightcone"
+	"lightcone/client"
+)
+
+// longestStandardInput bounds what is read from a pipe, which has no length to
+// look at first. The front door's own limit is lower.
+const longestStandardInput = 64 << 20
+
+// callOne calls a function once and says on standard error what it cost.
+func callOne(ctx context.Context, caller *client.Client, command *cobra.Command, function lightcone.FunctionName, params url.Values, flags callFlags) error {
+	input, err := openInput(flags.in, command.InOrStdin())
+	if err != nil {
+		return err
+	}
+	outFolder, err := outputFolder(flags)
+	if err != nil {
+		return err
+	}
+	var standardOutput bytes.Buffer // printed once it is whole: a broken answer may be asked for again
+	answer, err := caller.Call(ctx, function, params, input, func(answer client.Answer, body io.Reader) error {
+		switch {
+		case flags.out == "-":
+			standardOutput.Reset()
+			_, err := standardOutput.ReadFrom(body)
+			return err
+		case outFolder:
+			name := filepath.Base(flags.in)
+			return client.WriteFile(filepath.Join(flags.out, client.NamesFor([]string{name}).Output(name, answer.ContentType)), body)
+		default:
+			return client.WriteFile(flags.out, body)
+		}
+	})
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted before the answer of %s was complete", function)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := standardOutput.WriteTo(command.OutOrStdout()); err != nil {
+		return fmt.Errorf("write the output: %w", err)
+	}
+	_, err = fmt.Fprintln(command.ErrOrStderr(), callLine(answer))
+	return err
+}
+
+func openInput(in string, standardInput io.Reader) (client.Input, error) {
+	if in != "-" {
+		return client.FileInput(in)
+	}
+	data, err := io.ReadAll(io.LimitReader(standardInput, longestStandardInput+1))
+	if err != nil {
+		return client.Input{}, fmt.Errorf("read standard input: %w", err)
+	}
+	if len(data) > longestStandardInput {
+		return client.Input{}, fmt.Errorf("standard input is longer than %s, which is more than any function takes", client.Size(longestStandardInput))
+	}
+	return client.BytesInput(data), nil
+}
+
+// outputFolder says whether the one output goes into a folder, under the
+// input's name.
+func outputFolder(flags callFlags) (bool, error) {
+	info, err := os.Stat(flags.out)
+	if flags.out == "-" || err != nil || !info.IsDir() {
+		return false, nil
+	}
+	if flags.in == "-" {
+		return false, usagef("--out %s is a folder, and standard input has no name: name a file", flags.out)
+	}
+	return true, nil
+}
+
+// callLine is what one call was and cost, in a line.
+func callLine(answer client.Answer) string {
+	parts := []string{
+		strings.TrimSpace(fmt.Sprintf("%d %s", answer.Status, answer.ContentType)),
+		fmt.Sprintf("%s in, %s out", client.Size(answer.BytesIn), client.Size(answer.BytesOut)),
+		fmt.Sprintf("queue %s, exec %s, cpu %s", client.Milliseconds(answer.Queue), client.Milliseconds(answer.Exec), client.Milliseconds(answer.CPU)),
+		"took " + client.Milliseconds(answer.Took),
+	}
+	if answer.Attempts > 1 {
+		parts = append(parts, fmt.Sprintf("%d attempts", answer.Attempts))
+	}
+	if answer.CallID != "" {
+		parts = append(parts, "call "+answer.CallID)
+	}
+	return strings.Join(parts, " · ")
+}
