@@ -1,0 +1,128 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// rejectTime bounds telling a connection over the limit that it is one.
+const rejectTime = 100 * time.Millisecond
+
+// accept serves the listener's connections until it is closed.
+func (g *Gateway) accept(listener net.Listener) error {
+	pause := time.Duration(0)
+	for {
+		accepted, err := listener.Accept()
+		if err == nil {
+			pause = 0
+			g.take(accepted)
+			continue
+		}
+		select {
+		case <-g.stop:
+			return nil
+		default:
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("gateway: the listener on %v was closed by another: %w", listener.Addr(), err)
+		}
+		// Out of file descriptors, usually: connections that end make room.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		g.logger.Error("accepting a connection failed", "listener", listener.Addr(), "retry_in", pause, "error", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-g.stop:
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// take serves the connection on a goroutine of its own, or turns it away.
+func (g *Gateway) take(accepted net.Conn) {
+	conn := &connection{Conn: accepted}
+	if g.own(conn) {
+		go func() {
+			defer g.disown(conn)
+			_ = g.server.ServeConn(conn) // a broken connection is its client's business; serverLog has the rest
+		}()
+		return
+	}
+	// Telling why is a courtesy: the client sees the close in any case.
+	_ = accepted.SetWriteDeadline(time.Now().Add(rejectTime))
+	_, _ = accepted.Write(rejection(g.newCallID()))
+	_ = accepted.Close()
+}
+
+// own takes responsibility for a connection, if there is room for one.
+func (g *Gateway) own(conn *connection) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopping || len(g.connections) >= g.config.MaxConnections {
+		return false
+	}
+	g.connections[conn] = struct{}{}
+	g.owned++
+	return true
+}
+
+// disown ends a goroutine that Shutdown waits for; conn is the one it served.
+func (g *Gateway) disown(conn *connection) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if conn != nil {
+		g.releaseCall(conn)
+		delete(g.connections, conn)
+	}
+	g.owned--
+	if g.stopping && g.owned == 0 {
+		close(g.stopped)
+	}
+}
+
+func (g *Gateway) openConnections() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.connections)
+}
+
+// connectionState follows fasthttp through a connection's life, on the
+// connection's own goroutine.
+func (g *Gateway) connectionState(c net.Conn, state fasthttp.ConnState) {
+	conn := c.(*connection)
+	switch state {
+	case fasthttp.StateActive:
+		// When this fails, a shutdown came first; handle looks again.
+		conn.state.CompareAndSwap(idle, busy)
+	case fasthttp.StateIdle: // the answer has been written
+		g.releaseCall(conn)
+		conn.state.CompareAndSwap(busy, idle)
+		select {
+		case <-g.stop: // closed between the answer's headers and here
+			conn.closeIfIdle()
+		default:
+		}
+	}
+}
+
+// releaseCall ends the connection's call, whose answer has been written or never will be.
+func (g *Gateway) releaseCall(conn *connection) {
+	if conn.call != nil {
+		conn.call.finish(&g.budget)
+		conn.call = nil
+	}
+}
+
+// serverLog passes fasthttp's own log lines on: clients' broken connections and
+// malformed requests, which are theirs to see and not an operator's.
+type serverLog struct{ logger *slog.Logger }
+
+func (l serverLog) Printf(format string, args ...any) {
+	l.logger.Debug("http server", "message", fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,284 @@
+package gateway
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"lightcone"
+	"lightcone/functions"
+	"lightcone/internal/problem"
+)
+
+// call is one call's state, from its headers to the last byte of its answer.
+// Calls are reused.
+type call struct {
+	request functions.Call
+	answer  functions.Answer
+	ticket  ticket
+	body    *buffer // nil once nobody reads it any more
+	held    int64   // bytes of the budget
+	timing  []byte
+}
+
+var callPool = sync.Pool{New: func() any {
+	return &call{ticket: ticket{turn: make(chan struct{}, 1)}}
+}}
+
+// keptAnswer is the longest answer buffer that a call keeps for the next one.
+const keptAnswer = 1 << 20
+
+// finish gives back what the call holds. Nobody may look at its body or its
+// answer any more.
+func (c *call) finish(b *budget) {
+	c.letGoOfBody(b)
+	b.release(c.held)
+	kept := c.answer.Body[:0]
+	if cap(kept) > keptAnswer {
+		kept = nil
+	}
+	*c = call{ticket: ticket{turn: c.ticket.turn}, timing: c.timing[:0], answer: functions.Answer{Body: kept}}
+	callPool.Put(c)
+}
+
+// forsake gives back the budget of a call that somebody may still look at; its
+// memory is left to the garbage collector.
+func (c *call) forsake(b *budget) {
+	if c.body != nil {
+		b.release(int64(len(c.body.bytes)))
+	}
+	b.release(c.held)
+}
+
+func (c *call) letGoOfBody(b *budget) {
+	if c.body == nil {
+		return
+	}
+	b.release(int64(len(c.body.bytes)))
+	c.body.release()
+	c.body, c.request.Body = nil, nil
+}
+
+// admission is what a call's headers alone decide.
+type admission struct {
+	lane     *lane
+	spec     *functions.Spec
+	tenant   lightcone.TenantID
+	deadline time.Time
+}
+
+// admit authenticates, validates and admits a call, or says why not. It takes
+// nothing, so it can be asked before the client sends a body.
+func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time) (admission, error) {
+	found := (*g.lanes.Load())[string(name)]
+	function := found.nameFor(name)
+	tenant, err := g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function)
+	if err != nil {
+		return admission{}, err
+	}
+	a := admission{lane: found, tenant: tenant}
+	if found != nil {
+		a.spec = found.spec.Load()
+	}
+	if a.spec == nil {
+		return a, problem.New(problem.NotFound, "There is no function %q here; check its name.", string(function))
+	}
+	timeout, err := timeoutOf(header.PeekCanonical(keyTimeout), a.spec)
+	if err != nil {
+		return a, err
+	}
+	a.deadline = now.Add(timeout)
+	if int64(header.ContentLength()) > a.spec.MaxBodyBytes {
+		return a, tooLarge(int(a.spec.MaxBodyBytes))
+	}
+	return a, found.judge(now, a.deadline)
+}
+
+// serveCall lives one call, on its connection's goroutine. id is its text.
+func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []byte, callID lightcone.CallID, id string) {
+	g.inFlight.Add(1)
+	defer g.inFlight.Add(-1)
+	now := time.Now()
+	admitted, err := g.admit(&ctx.Request.Header, name, now)
+	counted := g.metrics.none
+	if admitted.lane != nil {
+		counted = admitted.lane.metrics
+	}
+	if err != nil {
+		counted.count(g.refuse(ctx, conn, err, platform, id))
+		g.settleUnread(ctx, conn)
+		return
+	}
+	c := callPool.Get().(*call)
+	conn.call = c // given back by fasthttp's next state of the connection: the answer is written then
+	c.request = functions.Call{
+		ID:       callID,
+		Function: admitted.spec.Name,
+		Tenant:   admitted.tenant,
+		Deadline: admitted.deadline,
+	}
+	c.ticket.deadline = admitted.deadline
+	if err := g.readBody(ctx, conn, c, admitted); err != nil {
+		counted.count(g.refuse(ctx, conn, err, platform, id))
+		g.settleUnread(ctx, conn)
+		return
+	}
+	ran, err := g.run(c, admitted.lane)
+	c.letGoOfBody(&g.budget)
+	c.held = int64(len(c.answer.Body))
+	g.budget.charge(c.held)
+	if ran {
+		waited := c.ticket.started.Sub(c.ticket.joined)
+		c.timing = appendTiming(c.timing[:0], waited, c.answer.Exec, c.answer.CPU)
+		ctx.Response.Header.SetCanonical(headerServerTiming, c.timing)
+		counted.queued.Observe(waited.Seconds())
+		counted.exec.Observe(c.answer.Exec.Seconds())
+	}
+	switch {
+	case err == nil:
+		counted.count(g.writeAnswer(ctx, conn, &c.answer, id))
+	case ran:
+		counted.count(g.refuse(ctx, conn, err, fault(problem.Of(err).Kind), id))
+	default:
+		counted.count(g.refuse(ctx, conn, err, platform, id))
+	}
+}
+
+// readBody reads the call's body and fills the call from what came with it.
+func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, a admission) error {
+	header := &ctx.Request.Header
+	if length := header.ContentLength(); length > 0 || length == chunked {
+		reader := bodyReader{
+			stream:   ctx.RequestBodyStream(),
+			arm:      conn.SetReadDeadline,
+			budget:   &g.budget,
+			stall:    g.config.BodyStallTimeout,
+			deadline: a.deadline,
+			limit:    int(a.spec.MaxBodyBytes),
+		}
+		body, n, err := reader.read(length)
+		c.body = body
+		if err != nil {
+			return err
+		}
+		c.request.Body = body.bytes[:n]
+	}
+	// Taken only now: a chunked body's trailer may have moved them.
+	c.request.Query = ctx.URI().QueryString()
+	c.request.ContentType = header.ContentType()
+	c.request.Accept = header.PeekCanonical(keyAccept)
+	c.request.Traceparent = header.PeekCanonical(keyTraceparent)
+	return nil
+}
+
+// run waits for a slot and runs the call in it. ran is whether the function has
+// seen the call.
+func (g *Gateway) run(c *call, l *lane) (ran bool, err error) {
+	for err = l.enter(&c.ticket); err == nil; err = l.comeBack(&c.ticket) {
+		c.ticket.started = time.Now()
+		if !c.ticket.started.Before(c.ticket.deadline) {
+			l.abandon()
+			return false, lateInQueue()
+		}
+		var full bool
+		if full, err = g.runOnce(c, l); !full {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// runOnce hands the call to the worker. full means that the worker had no room:
+// the slot is then still the call's. Otherwise it has been given back.
+func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
+	returned := false
+	defer func() {
+		if !returned {
+			l.abandon() // the worker panicked; recovered answers the call
+		}
+	}()
+	err = g.worker.Run(&c.request, &c.answer)
+	returned = true
+	if err != nil && problem.Of(err).Kind == problem.Overloaded {
+		return true, nil
+	}
+	l.leave(time.Since(c.ticket.started))
+	return false, err
+}
+
+// writeAnswer passes on what the function said, and returns the outcome to count.
+func (g *Gateway) writeAnswer(ctx *fasthttp.RequestCtx, conn *connection, answer *functions.Answer, id string) string {
+	if answer.Problem != "" {
+		return g.refuse(ctx, conn, named(answer), function, id)
+	}
+	if answer.Status < http.StatusOK || answer.Status > 599 {
+		return g.refuse(ctx, conn, problem.New(problem.FunctionFailed, "The function answered with the status %d, which is not one of a final answer.", answer.Status), function, id)
+	}
+	response := &ctx.Response
+	response.SetStatusCode(answer.Status)
+	response.Header.SetCanonical(headerCallID, []byte(id))
+	if answer.ContentType != "" {
+		response.Header.SetContentType(answer.ContentType)
+	}
+	if answer.Vary != "" {
+		response.Header.SetCanonical(headerVary, []byte(answer.Vary))
+	}
+	response.SetBodyRaw(answer.Body)
+	if answer.Status < http.StatusBadRequest {
+		return outcomeOK
+	}
+	response.Header.SetCanonical(headerError, []byte(function))
+	setRetryAfter(response, answer.Status, 0, rand.Float64())
+	return outcomeFunctionError
+}
+
+// longestDetail bounds a function's sentence in a problem document, in bytes.
+const longestDetail = 1 << 10
+
+// named is the problem that a function named, if it is one that functions may name.
+func named(answer *functions.Answer) *problem.Error {
+	if !functions.FunctionMay(answer.Problem) {
+		return problem.New(problem.FunctionFailed, "The function named the problem %q, which is not for functions to name.", truncate([]byte(answer.Problem), 64))
+	}
+	return &problem.Error{Kind: answer.Problem, Detail: truncate(answer.Body, longestDetail)}
+}
+
+// truncate is at most the first n bytes of text, cut between characters.
+func truncate(text []byte, n int) string {
+	if len(text) <= n {
+		return string(text)
+	}
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return string(text[:n])
+}
+
+// refuse answers with err's problem document and returns the outcome to count.
+func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, conn *connection, err error, whose blame, id string) string {
+	found := problem.Of(err)
+	g.logRefusal(ctx, found, id)
+	writeProblem(&ctx.Response, found, whose, id, rand.Float64())
+	if found.Kind == problem.RequestTimeout || found.Kind == problem.LengthMismatch {
+		ctx.SetConnectionClose()
+		conn.linger = true
+	}
+	return string(found.Kind)
+}
+
+// settleUnread reads a refused body's rest if that is quick, so that the
+// connection can be kept, or else has it closed after the answer.
+func (g *Gateway) settleUnread(ctx *fasthttp.RequestCtx, conn *connection) {
+	stream := ctx.RequestBodyStream()
+	if stream == nil || ctx.Response.ConnectionClose() {
+		return
+	}
+	if !discard(stream, ctx.Request.Header.ContentLength(), conn.SetReadDeadline) {
+		ctx.SetConnectionClose()
+		conn.linger = true
+	}
+}

@@ -1,0 +1,69 @@
+package gateway
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// How much of a refused body is still read, and for how long. The first pair is
+// read before the answer, to keep the connection; the second after it, so that
+// closing does not reset the connection before the client has read the answer
+// (RFC 9112, 9.6).
+const (
+	drainBytes = 1 << 20
+	drainTime  = 250 * time.Millisecond
+
+	lingerBytes = 32 << 20
+	lingerTime  = 2 * time.Second
+)
+
+// What a connection is doing. A shutdown may close it only while it is idle, and
+// claims it first: who comes second gives way.
+const (
+	idle int32 = iota
+	busy
+	claimed
+)
+
+// connection is a client's connection, with what fasthttp does not keep: whether
+// it is idle, the call whose answer is being written, and how to close it.
+type connection struct {
+	net.Conn
+	state  atomic.Int32
+	linger bool  // set by the connection's own goroutine, which is also the one that closes
+	call   *call // holds the answer's memory until it is written
+}
+
+// Close is called by fasthttp, from the connection's own goroutine, when it is
+// done with it. After an answer that refused a body unread, it lingers.
+func (c *connection) Close() error {
+	if c.linger && c.state.Load() != claimed {
+		c.drainAfterAnswer()
+	}
+	return c.Conn.Close()
+}
+
+// drainAfterAnswer tells the client that nothing more comes, and reads what is
+// still on its way.
+func (c *connection) drainAfterAnswer() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, the connection is closed next
+}
+
+// cut closes the connection from outside, whatever it is doing.
+func (c *connection) cut() {
+	c.state.Store(claimed)
+	_ = c.Conn.Close() // its own goroutine sees the error
+}
+
+// closeIfIdle closes the connection if no request of it is being served.
+func (c *connection) closeIfIdle() {
+	if c.state.CompareAndSwap(idle, claimed) {
+		_ = c.Conn.Close() // its own goroutine sees the error
+	}
+}

@@ -1,0 +1,25 @@
+// Package gateway turns HTTP into authorised, admitted, dispatched calls, and
+// their outcomes back into HTTP.
+//
+// A call is authenticated, validated and admitted from its headers, before its
+// body is read: a refusal costs no memory and next to no time. Then the body is
+// read into a pooled buffer, the call takes its place in its function's queue,
+// runs, and its answer is written.
+//
+// Invariants:
+//   - Whatever waits is bounded: connections, header bytes, bytes in flight, calls
+//     per queue; whatever can block has a deadline.
+//   - One deadline per call, from the moment its headers are in. A call past it
+//     is never started, and the answer names the layer that held it.
+//   - A slow or silent client costs its own connection, and never a slot.
+//   - A call that has been accepted is answered, through a shutdown too.
+//   - A buffer is reused only after its last reader is done with it.
+//   - Only this package knows HTTP statuses for problem kinds (problem.go).
+//
+// A client that goes away while its call waits or runs is not noticed until its
+// answer is written: the call runs, and counts.
+//
+// This package does not run functions (a Worker does), does not know what a key
+// looks like (Callers do), and has no TLS: it stands behind a load balancer. It
+// is the only one that imports fasthttp's server.
+package gateway

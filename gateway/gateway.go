@@ -1,0 +1,262 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"lightcone"
+	"lightcone/functions"
+)
+
+// Worker runs calls.
+type Worker interface {
+	// Run runs the call and fills answer, appending to answer.Body[:0]. When it
+	// returns, nobody reads the call or writes the answer any more. A
+	// *problem.Error says why there is no answer; Overloaded means that the call
+	// was not started and may be tried again. CPU and Exec are set on failure
+	// too, as far as they are known.
+	Run(call *functions.Call, answer *functions.Answer) error
+	// Functions lists what can be called, and how many calls each runs at once now.
+	Functions() []functions.Offer
+	// Ready is nil when calls can be run, else why not, in a sentence.
+	Ready() error
+}
+
+// Callers knows who may call what.
+type Callers interface {
+	// Authorize finds whose key was presented and whether it may call function.
+	// Its errors are problem.Unauthenticated and problem.Forbidden.
+	Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, error)
+}
+
+const serverName = "lightcone"
+
+// followEvery is how often the gateway asks the worker what it offers.
+const followEvery = 100 * time.Millisecond
+
+// Gateway serves calls. Make one with New, give it listeners with Serve, and
+// stop it with Shutdown, once.
+type Gateway struct {
+	config  Config
+	worker  Worker
+	callers Callers
+	logger  *slog.Logger
+	metrics *metrics
+	server  *fasthttp.Server
+
+	lanes    atomic.Pointer[map[string]*lane] // copied on change
+	budget   budget
+	inFlight atomic.Int64
+	random   sync.Pool // of *bufio.Reader over crypto/rand
+	draining atomic.Bool
+
+	mu          sync.Mutex
+	stopping    bool
+	following   bool
+	listeners   map[net.Listener]struct{}
+	connections map[*connection]struct{}
+	owned       int           // goroutines that Shutdown waits for
+	stop        chan struct{} // closed when stopping
+	stopped     chan struct{} // closed when stopping and owned is 0
+}
+
+// New makes a gateway and registers its metrics. It asks the worker at once what
+// it offers, but starts nothing.
+func New(config Config, worker Worker, callers Callers, registerer prometheus.Registerer, logger *slog.Logger) (*Gateway, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		config:      config,
+		worker:      worker,
+		callers:     callers,
+		logger:      logger,
+		budget:      budget{limit: config.MaxBytesInFlight},
+		listeners:   make(map[net.Listener]struct{}),
+		connections: make(map[*connection]struct{}),
+		stop:        make(chan struct{}),
+		stopped:     make(chan struct{}),
+	}
+	// One read from the kernel serves the ids of many calls.
+	g.random.New = func() any { return bufio.NewReaderSize(rand.Reader, 1000) }
+	var err error
+	if g.metrics, err = newMetrics(registerer, g); err != nil {
+		return nil, err
+	}
+	g.lanes.Store(&map[string]*lane{})
+	g.follow()
+	g.server = &fasthttp.Server{
+		Name:          serverName,
+		Handler:       g.handle,
+		ExpectHandler: g.expect,
+		ErrorHandler:  g.malformed,
+		ConnState:     g.connectionState,
+		Logger:        serverLog{logger},
+
+		Concurrency:     config.MaxConnections + 1, // never reached: accept counts
+		ReadBufferSize:  config.MaxHeaderBytes,
+		WriteBufferSize: 16 << 10, // an answer of the usual size goes out in one write
+		ReadTimeout:     config.HeaderTimeout,
+		IdleTimeout:     config.IdleTimeout,
+
+		// With a limit of one byte, fasthttp reads one byte of a body ahead instead
+		// of eight thousand, and leaves the rest, and every limit, to this package.
+		StreamRequestBody:            true,
+		MaxRequestBodySize:           1,
+		DisablePreParseMultipartForm: true,
+		LazyRequestTime:              true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+	}
+	return g, nil
+}
+
+// follow takes over what the worker offers now.
+func (g *Gateway) follow() {
+	now := time.Now()
+	old := *g.lanes.Load()
+	lanes := maps.Clone(old) // readers hold the old one
+	offered := make(map[string]bool, len(old))
+	for _, offer := range g.worker.Functions() {
+		name := string(offer.Spec.Name)
+		offered[name] = true
+		if lanes[name] == nil {
+			lanes[name] = newLane(offer.Spec.Name, queueRules{
+				maxWaiting:     g.config.MaxWaitingCalls,
+				maxWait:        g.config.MaxWait,
+				initialService: g.config.InitialService,
+				retryPause:     retryPause,
+			}, g.metrics.forFunction(offer.Spec.Name))
+		}
+		lanes[name].follow(now, &offer)
+	}
+	for name, lane := range lanes {
+		if !offered[name] {
+			lane.follow(now, nil)
+		}
+	}
+	if len(lanes) > len(old) {
+		g.lanes.Store(&lanes)
+	}
+}
+
+// newCallID makes the id of a call that arrives now.
+func (g *Gateway) newCallID() lightcone.CallID {
+	random := g.random.Get().(*bufio.Reader)
+	defer g.random.Put(random)
+	id, err := lightcone.NewCallID(time.Now(), random)
+	if err != nil {
+		panic(err) // crypto/rand never fails: it ends the program instead
+	}
+	return id
+}
+
+var (
+	errStopped  = errors.New("gateway: it has been shut down")
+	errDraining = errors.New("the gateway is shutting down")
+)
+
+// Serve accepts connections until Shutdown, and returns nil once the last one
+// has ended; or the error that ended accepting, while open connections go on.
+func (g *Gateway) Serve(listener net.Listener) error {
+	g.mu.Lock()
+	if g.stopping {
+		g.mu.Unlock()
+		_ = listener.Close() // it is not going to be used
+		return errStopped
+	}
+	g.listeners[listener] = struct{}{}
+	if !g.following {
+		g.following = true
+		g.owned++
+		go g.keepFollowing()
+	}
+	g.mu.Unlock()
+	if err := g.accept(listener); err != nil {
+		return err
+	}
+	<-g.stopped
+	return nil
+}
+
+// keepFollowing is the goroutine that asks the worker what it offers.
+func (g *Gateway) keepFollowing() {
+	defer g.disown(nil)
+	ticker := time.NewTicker(followEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			g.follow()
+		case <-g.stop:
+			return
+		}
+	}
+}
+
+// Shutdown fails readiness, waits DrainDelay, stops accepting, lets every call
+// that has arrived finish, those in queues included, and returns once all
+// connections have ended. When ctx ends first, it cuts the connections that
+// remain and says how many.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.draining.Store(true)
+	if g.config.DrainDelay > 0 {
+		delay := time.NewTimer(g.config.DrainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+	}
+	g.stopAccepting()
+	select {
+	case <-g.stopped:
+		return nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for conn := range g.connections {
+		conn.cut()
+	}
+	return fmt.Errorf("gateway: %d connections cut off at the end of the shutdown's time: %w", len(g.connections), ctx.Err())
+}
+
+func (g *Gateway) stopAccepting() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopping {
+		return
+	}
+	g.stopping = true
+	close(g.stop)
+	for listener := range g.listeners {
+		_ = listener.Close() // accept sees the error
+	}
+	for conn := range g.connections {
+		conn.closeIfIdle()
+	}
+	if g.owned == 0 {
+		close(g.stopped)
+	}
+}
+
+// readiness is nil while calls are welcome.
+func (g *Gateway) readiness() error {
+	if g.draining.Load() {
+		return errDraining
+	}
+	return g.worker.Ready()
+}

@@ -1,0 +1,226 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"sort"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"lightcone"
+	"lightcone/internal/problem"
+)
+
+// handle answers one request.
+func (g *Gateway) handle(ctx *fasthttp.RequestCtx) {
+	conn := ctx.Conn().(*connection)
+	if conn.state.Load() == claimed {
+		// A shutdown closed the connection just before this request was seen:
+		// its client was told by the close, so the call must not run.
+		ctx.SetConnectionClose()
+		return
+	}
+	id := g.newCallID()
+	text := id.String()
+	defer func() {
+		if cause := recover(); cause != nil {
+			g.recovered(ctx, conn, cause, text)
+		}
+		g.finishAnswer(ctx)
+	}()
+	g.dispatch(ctx, conn, id, text)
+}
+
+// finishAnswer sets what every answer has.
+func (g *Gateway) finishAnswer(ctx *fasthttp.RequestCtx) {
+	if g.draining.Load() {
+		ctx.SetConnectionClose()
+	}
+	// Set by the handler, it also makes fasthttp send each answer before it looks
+	// for the next request, so an idle connection never holds an unsent answer.
+	// An error means that the connection is gone, which writing finds out.
+	_ = ctx.SetWriteDeadline(time.Now().Add(g.config.WriteTimeout))
+}
+
+func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightcone.CallID, text string) {
+	if err := framing(ctx.Request.Header.RawHeaders()); err != nil {
+		g.metrics.none.count(g.refuse(ctx, conn, err, platform, text))
+		ctx.SetConnectionClose() // nobody knows where the next request would begin
+		conn.linger = true
+		return
+	}
+	found, name := routeOf(ctx.URI().PathOriginal())
+	if err := checkMethod(ctx, found); err != nil {
+		g.metrics.none.count(g.refuse(ctx, conn, err, platform, text))
+		g.settleUnread(ctx, conn)
+		return
+	}
+	switch found {
+	case routeCall:
+		g.serveCall(ctx, conn, name, id, text)
+	case routeHealth:
+		ctx.Response.Header.SetCanonical(headerCallID, []byte(text))
+		writeJSON(ctx, fasthttp.StatusOK, map[string]bool{"live": true})
+	case routeReady:
+		ctx.Response.Header.SetCanonical(headerCallID, []byte(text))
+		g.serveReady(ctx)
+	}
+}
+
+// checkMethod refuses what is not routed, and bodies where there is no use for one.
+func checkMethod(ctx *fasthttp.RequestCtx, found route) error {
+	get := ctx.IsGet() || ctx.IsHead()
+	allow := ""
+	switch {
+	case found == routeNone:
+		return problem.New(problem.NotFound, "There is nothing at this path; functions are called with POST /function/{name}.")
+	case found == routeCall && !ctx.IsPost():
+		allow = fasthttp.MethodPost
+	case found != routeCall && !get:
+		allow = "GET, HEAD"
+	}
+	if allow != "" {
+		ctx.Response.Header.SetCanonical(headerAllow, []byte(allow))
+		return problem.New(problem.MethodNotAllowed, "This path does not take the method %s; use %s.", truncate(ctx.Method(), 32), allow)
+	}
+	if length := ctx.Request.Header.ContentLength(); found != routeCall && (length > 0 || length == chunked) {
+		return problem.New(problem.BadParameter, "This path takes no body; send the request without one.")
+	}
+	return nil
+}
+
+// readyDocument is the answer of /readyz.
+type readyDocument struct {
+	Ready     bool            `json:"ready"`
+	Reason    string          `json:"reason,omitempty"` // why not
+	Functions []readyFunction `json:"functions"`
+	Details   any             `json:"details,omitempty"`
+}
+
+type readyFunction struct {
+	Name    lightcone.FunctionName `json:"name"`
+	Slots   int                    `json:"slots"`
+	Waiting int                    `json:"waiting"`
+	Running int                    `json:"running"`
+}
+
+func (g *Gateway) serveReady(ctx *fasthttp.RequestCtx) {
+	document := readyDocument{Ready: true, Functions: []readyFunction{}}
+	status := fasthttp.StatusOK
+	if err := g.readiness(); err != nil {
+		document.Ready, document.Reason = false, err.Error()
+		status = fasthttp.StatusServiceUnavailable
+	}
+	for _, lane := range *g.lanes.Load() {
+		if lane.spec.Load() != nil {
+			document.Functions = append(document.Functions, lane.report())
+		}
+	}
+	sort.Slice(document.Functions, func(i, j int) bool { return document.Functions[i].Name < document.Functions[j].Name })
+	if g.config.Details != nil {
+		document.Details = g.config.Details()
+	}
+	writeJSON(ctx, status, document)
+	setRetryAfter(&ctx.Response, status, 0, rand.Float64())
+}
+
+// writeJSON answers with value, which must marshal: a panic is answered 500.
+func writeJSON(ctx *fasthttp.RequestCtx, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	ctx.SetStatusCode(status)
+	ctx.SetContentType("application/json")
+	ctx.Response.SetBodyRaw(append(body, '\n'))
+}
+
+// expect says, from a call's headers, whether its client should send the body it
+// asks about with Expect: 100-continue. A refusal is the whole answer: fasthttp
+// keeps what is in the response, sets the returned status and closes.
+func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
+	conn := ctx.Conn().(*connection)
+	text := g.newCallID().String()
+	defer func() {
+		if cause := recover(); cause != nil {
+			g.recovered(ctx, conn, cause, text)
+			status = ctx.Response.StatusCode()
+		}
+		_ = ctx.SetWriteDeadline(time.Now().Add(g.config.WriteTimeout)) // see finishAnswer
+	}()
+	found, name := routeOf(ctx.URI().PathOriginal())
+	err := framing(ctx.Request.Header.RawHeaders())
+	if err == nil {
+		err = checkMethod(ctx, found)
+	}
+	counted := g.metrics.none
+	if err == nil && found == routeCall {
+		var admitted admission
+		admitted, err = g.admit(&ctx.Request.Header, name, time.Now())
+		if admitted.lane != nil {
+			counted = admitted.lane.metrics
+		}
+	}
+	if err == nil {
+		return fasthttp.StatusContinue
+	}
+	counted.count(g.refuse(ctx, conn, err, platform, text))
+	conn.linger = true // some clients send the body without waiting
+	return ctx.Response.StatusCode()
+}
+
+// malformed answers what fasthttp could not read as a request, and closes.
+func (g *Gateway) malformed(ctx *fasthttp.RequestCtx, err error) {
+	conn := ctx.Conn().(*connection)
+	conn.linger = true
+	found := problem.New(problem.BadParameter, "The request is not well-formed HTTP/1.1, so nothing of it was run.").Because(err)
+	as := rowOf(found.Kind)
+	var tooLong *fasthttp.ErrSmallBuffer
+	switch {
+	case errors.As(err, &tooLong):
+		found = problem.New(problem.TooLarge, "The request line and headers are longer than %d bytes together; send fewer or shorter ones.", g.config.MaxHeaderBytes).Because(err)
+		as = row{fasthttp.StatusRequestHeaderFieldsTooLarge, "Headers too large"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		found = problem.New(problem.RequestTimeout, "No complete request came within %v.", g.config.HeaderTimeout).Because(err)
+		as = rowOf(found.Kind)
+	}
+	text := g.newCallID().String()
+	g.logRefusal(ctx, found, text)
+	writeProblemAs(&ctx.Response, found, as, platform, text, rand.Float64())
+	g.metrics.none.count(string(found.Kind))
+	_ = conn.SetWriteDeadline(time.Now().Add(g.config.WriteTimeout)) // an error means the connection is gone
+}
+
+// recovered answers a call whose handling panicked. Its memory is not used
+// again: whoever panicked may have left a reader behind.
+func (g *Gateway) recovered(ctx *fasthttp.RequestCtx, conn *connection, cause any, id string) {
+	g.logger.Error("a call's handling panicked", "call", id, "panic", cause, "stack", string(debug.Stack()))
+	if conn.call != nil {
+		conn.call.forsake(&g.budget)
+		conn.call = nil
+	}
+	ctx.Response.Reset()
+	writeProblem(&ctx.Response, problem.Of(errors.New("panic")), platform, id, 0)
+	g.metrics.none.count(string(problem.Internal))
+	ctx.SetConnectionClose()
+	conn.linger = true
+}
+
+// logRefusal logs bugs of ours for the operator, and everything else only when
+// debugging.
+func (g *Gateway) logRefusal(ctx *fasthttp.RequestCtx, found *problem.Error, id string) {
+	level := slog.LevelDebug
+	if found.Kind == problem.Internal {
+		level = slog.LevelError
+	}
+	if g.logger.Enabled(context.Background(), level) {
+		g.logger.LogAttrs(context.Background(), level, "call refused", slog.String("call", id),
+			slog.String("path", truncate(ctx.Path(), 128)), slog.Any("error", error(found)))
+	}
+}

@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"bytes"
+	"time"
+
+	"lightcone/functions"
+	"lightcone/internal/problem"
+)
+
+var (
+	keyAuthorization = []byte("Authorization")
+	keyTimeout       = []byte("X-Timeout")
+	keyAccept        = []byte("Accept")
+	keyTraceparent   = []byte(functions.HeaderTraceparent)
+)
+
+// route is what a path asks for.
+type route int
+
+const (
+	routeNone route = iota
+	routeCall
+	routeHealth
+	routeReady
+)
+
+var callPrefix = []byte("/function/")
+
+// routeOf finds the route of a path as it was sent: nothing is decoded or
+// cleaned, so there is one way to write each, and %2e is no dot. name is the
+// function's for routeCall.
+func routeOf(path []byte) (found route, name []byte) {
+	switch {
+	case string(path) == "/healthz":
+		return routeHealth, nil
+	case string(path) == "/readyz":
+		return routeReady, nil
+	}
+	name, isCall := bytes.CutPrefix(path, callPrefix)
+	if !isCall || !isName(name) {
+		return routeNone, nil
+	}
+	return routeCall, name
+}
+
+// isName is the rule of lightcone.FunctionName, for bytes and without its error.
+func isName(name []byte) bool {
+	if len(name) == 0 || len(name) > 63 || name[0] < 'a' || name[0] > 'z' {
+		return false
+	}
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// bearer is the key in an Authorization header (RFC 6750): empty when the header
+// is missing or is of another scheme. The scheme's case does not matter (RFC 9110, 11.1).
+func bearer(authorization []byte) []byte {
+	scheme, key, found := bytes.Cut(authorization, []byte(" "))
+	if !found || !equalFold(scheme, "bearer") {
+		return nil
+	}
+	return bytes.Trim(key, " ")
+}
+
+// timeoutOf reads X-Timeout: a Go duration above 0 and up to the function's
+// longest. Without the header it is the function's default.
+func timeoutOf(header []byte, spec *functions.Spec) (time.Duration, error) {
+	if len(header) == 0 {
+		return spec.DefaultTimeout, nil
+	}
+	timeout, err := time.ParseDuration(string(header[:min(len(header), 64)]))
+	if err != nil || timeout <= 0 || timeout > spec.MaxTimeout {
+		return 0, problem.New(problem.BadParameter, "The header X-Timeout is %q; want a duration such as 1.5s, more than 0 and at most %v for the function %q.",
+			header[:min(len(header), 64)], spec.MaxTimeout, string(spec.Name))
+	}
+	return timeout, nil
+}
+
+// framing refuses headers whose body could be delimited in two ways, the way
+// requests are smuggled past a proxy (RFC 9112, 6.1 and 11.2): Content-Length
+// beside Transfer-Encoding, and any coding but chunked alone. fasthttp already
+// refuses repeated ones and lengths that are no number. raw is the header block
+// as received.
+func framing(raw []byte) error {
+	lengths, codings := 0, 0
+	for len(raw) > 0 {
+		var line []byte
+		line, raw, _ = bytes.Cut(raw, []byte("\n"))
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found {
+			continue
+		}
+		switch len(name) {
+		case len("Content-Length"):
+			if equalFold(name, "content-length") {
+				lengths++
+			}
+		case len("Transfer-Encoding"):
+			if !equalFold(name, "transfer-encoding") {
+				continue
+			}
+			codings++
+			if !equalFold(bytes.Trim(value, " \t\r"), "chunked") {
+				return problem.New(problem.BadParameter, "The only Transfer-Encoding that Lightcone reads is chunked.")
+			}
+		}
+	}
+	if lengths > 1 || codings > 1 || lengths > 0 && codings > 0 {
+		return problem.New(problem.BadParameter, "The request says twice how long its body is; send one Content-Length, or Transfer-Encoding: chunked alone.")
+	}
+	return nil
+}
+
+// equalFold compares ASCII letters without case; lower is in lower case already.
+func equalFold(text []byte, lower string) bool {
+	if len(text) != len(lower) {
+		return false
+	}
+	for i, c := range text {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
