@@ -1,0 +1,66 @@
+# Lightcone's commands. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A Go unpacked where go.dev says is found even when PATH does not name it.
+export PATH := $(PATH):/usr/local/go/bin
+
+build_packages := build-essential pkg-config libvips-dev
+run_packages   := mate-backgrounds
+test_packages  := $(run_packages)
+bench_packages := $(run_packages) haproxy libjpeg-turbo-progs
+
+sample := /usr/share/backgrounds/mate/nature/Garden.jpg
+
+# Git that cannot be asked (another user's clone, a tarball) must not stop a build.
+vcs := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
+go_build := go build -trimpath -buildvcs=$(vcs)
+
+staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
+
+.PHONY: help build run test check bench clean install-build install-run install-test install-bench
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: install-build ## Build the executables into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 $(go_build) -o bin/lightcone ./cmd/lightcone
+	CGO_ENABLED=1 $(go_build) -o bin/lightcone-resize ./cmd/lightcone-resize
+
+run: install-run build ## Install what is missing, build, and run everything on this machine (Ctrl-C stops it)
+	bin/lightcone dev --data lightcone-data --sample $(sample) $(ARGS)
+
+test: install-test build ## Install what is missing, build, and run every test; a skipped test is a failure
+	go test -json -race -count 1 -timeout 10m ./... | go run ./internal/house/testreport
+
+check: install-build ## Formatting, vet, staticcheck, house rules, module files
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	$(staticcheck) ./...
+	go test ./internal/house/...
+	go mod tidy -diff
+	go mod verify
+
+bench: install-bench build ## Measure on real photographs; ARGS='…' goes to the benchmark
+	go run ./bench $(ARGS)
+
+clean: ## Remove what the build made (not lightcone-data, which is yours)
+	rm -rf bin bench.json
+
+# Not listed: each command installs what it needs, and only what is missing.
+install-build:
+	@internal/house/install $(build_packages)
+	@internal/house/require-go
+
+install-run: install-build
+	@internal/house/install $(run_packages)
+
+install-test: install-build
+	@internal/house/install $(test_packages)
+
+install-bench: install-build
+	@internal/house/install $(bench_packages)
