@@ -1,0 +1,22 @@
+// Package runtime is the worker's supervisor: it keeps the processes of
+// functions warm, gives each one call at a time, meters what the call cost and
+// contains what goes wrong.
+//
+// A function has slots, one per core, and one process more than slots: the
+// spare. A call takes a process that is ready; when a process dies, the spare is
+// already warm, so the next call does not wait for a start.
+//
+//	Supervisor ── one pool per function ── slots+1 berths ── one process each
+//
+// Invariants:
+//   - A process never runs two calls at once, so the difference of its CPU clock
+//     around a call is that call's cost, and killing it costs that call alone.
+//   - A call handed to a process ends by its deadline: with an answer, or with
+//     the process killed.
+//   - Every process is confined before its first instruction (see Isolation),
+//     dies with the supervisor, and is replaced when it dies.
+//   - A full pool refuses at once; it never queues. Waiting is the gateway's.
+//
+// It does not know HTTP statuses, keys, tenants' limits or prices. It runs on
+// Linux only: the confinement and the CPU clocks are Linux's.
+package runtime

@@ -1,0 +1,194 @@
+package runtime
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"lightcone"
+	"lightcone/functions"
+	"lightcone/internal/problem"
+)
+
+const (
+	maxAnswerBytes = 64 << 20
+	healthTimeout  = 5 * time.Second
+	// A function that honours its deadline answers just after it; killing it in
+	// that moment would waste a warm process.
+	deadlineGrace = 20 * time.Millisecond
+)
+
+// connect opens the process's one connection if it is not open.
+func (p *process) connect() error {
+	if p.connection != nil {
+		return nil
+	}
+	connection, err := p.dial()
+	if err != nil {
+		return err
+	}
+	p.connection = connection
+	if p.reader == nil {
+		p.reader, p.writer = bufio.NewReaderSize(connection, 16<<10), bufio.NewWriterSize(connection, 4<<10)
+		return nil
+	}
+	p.reader.Reset(connection)
+	p.writer.Reset(connection)
+	return nil
+}
+
+func (p *process) disconnect() {
+	if p.connection != nil {
+		_ = p.connection.Close()
+		p.connection = nil
+	}
+}
+
+// askHealth asks once.
+func (p *process) askHealth() error {
+	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(request)
+	defer fasthttp.ReleaseResponse(response)
+	request.SetRequestURI(functions.HealthPath)
+	request.SetHost("function")
+	if err := p.exchange(request, response, time.Now().Add(healthTimeout)); err != nil {
+		p.disconnect()
+		return err
+	}
+	if response.StatusCode() != fasthttp.StatusOK {
+		return fmt.Errorf("status %d", response.StatusCode())
+	}
+	return nil
+}
+
+// exchange sends one request and reads its answer, by the deadline.
+func (p *process) exchange(request *fasthttp.Request, response *fasthttp.Response, deadline time.Time) error {
+	if err := p.connect(); err != nil {
+		return err
+	}
+	if err := p.connection.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if err := request.Write(p.writer); err != nil {
+		return err
+	}
+	if err := p.writer.Flush(); err != nil {
+		return err
+	}
+	if err := response.ReadLimitBody(p.reader, maxAnswerBytes); err != nil {
+		return err
+	}
+	if p.reader.Buffered() > 0 {
+		return errors.New("it sent more than one answer") // the rest would become the next caller's
+	}
+	if response.ConnectionClose() {
+		p.disconnect()
+	}
+	return nil
+}
+
+// run gives the process a call. After an error the process is dead or dying.
+func (p *process) run(call *functions.Call, answer *functions.Answer) error {
+	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(request)
+	defer fasthttp.ReleaseResponse(response)
+	fill(request, call)
+
+	before, err := p.clock.read()
+	if err != nil {
+		return p.explain(call, answer, 0, err)
+	}
+	start := time.Now()
+	err = p.exchange(request, response, call.Deadline.Add(deadlineGrace))
+	answer.Exec = time.Since(start)
+	if err != nil {
+		return p.explain(call, answer, before, err)
+	}
+	after, err := p.clock.read()
+	if err != nil { // it answered and died at once: the answer stands
+		p.diesWithin(goneTimeout)
+		after = max(before, p.cpuAtEnd())
+	}
+	answer.CPU = after - before
+	p.calls++
+	return take(response, answer)
+}
+
+// fill writes the contract's request for call.
+func fill(request *fasthttp.Request, call *functions.Call) {
+	header := &request.Header
+	header.SetMethod(fasthttp.MethodPost)
+	header.SetHost("function")
+	uri := append(make([]byte, 0, 128), '/')
+	if len(call.Query) > 0 {
+		uri = append(append(uri, '?'), call.Query...)
+	}
+	header.SetRequestURIBytes(uri)
+	header.SetContentTypeBytes(call.ContentType)
+	if len(call.Accept) > 0 {
+		header.SetBytesV("Accept", call.Accept)
+	}
+	if len(call.Traceparent) > 0 {
+		header.SetBytesV(functions.HeaderTraceparent, call.Traceparent)
+	}
+	header.Set(functions.HeaderCallID, call.ID.String())
+	var stamp [64]byte
+	header.SetBytesV(functions.HeaderDeadline, call.Deadline.UTC().AppendFormat(stamp[:0], time.RFC3339Nano))
+	request.SetBodyRaw(call.Body)
+}
+
+// take moves a function's response into answer.
+func take(response *fasthttp.Response, answer *functions.Answer) error {
+	answer.Status = response.StatusCode()
+	answer.ContentType = string(response.Header.ContentType())
+	answer.Vary = string(response.Header.Peek("Vary"))
+	answer.Problem = ""
+	if kind := response.Header.Peek(functions.HeaderProblem); len(kind) > 0 {
+		answer.Problem = problem.Kind(kind)
+		if !functions.FunctionMay(answer.Problem) {
+			return problem.New(problem.FunctionFailed, "The function named a problem that a function cannot have.")
+		}
+	}
+	answer.Body = append(answer.Body[:0], response.Body()...)
+	return nil
+}
+
+// explain says why a call has no answer, makes sure that the process is gone,
+// and sets what the call cost until then.
+func (p *process) explain(call *functions.Call, answer *functions.Answer, before time.Duration, cause error) error {
+	name := p.spec.Name
+	if errors.Is(cause, os.ErrDeadlineExceeded) || errors.Is(cause, fasthttp.ErrTimeout) {
+		if now, err := p.clock.read(); err == nil {
+			answer.CPU = now - before
+		}
+		p.kill()
+		return problem.New(problem.DeadlineExceeded, "The function %s was still running at the call's deadline and was stopped.", name).Because(cause)
+	}
+	died := p.diesWithin(goneTimeout / 20) // a crash closes the connection before the process is reaped
+	if !died {
+		p.kill()
+		died = p.diesWithin(goneTimeout)
+		if died {
+			answer.CPU = max(0, p.cpuAtEnd()-before)
+		}
+		return problem.New(problem.FunctionFailed, "The function %s broke off or answered something that is not HTTP; its process was replaced.", name).Because(cause)
+	}
+	answer.CPU = max(0, p.cpuAtEnd()-before)
+	words := p.words.text()
+	detail := fmt.Errorf("%w; %v; its last words: %q", cause, p.command.ProcessState, words)
+	switch kind := diagnose(p.overgrew.Load(), []byte(words), p.peakMemory(), p.spec.MemoryBytes); kind {
+	case problem.OutOfMemory:
+		return problem.New(kind, "The function %s needed more than its %d MiB of memory for this call and was stopped.", name, p.spec.MemoryBytes>>20).Because(detail)
+	default:
+		return problem.New(kind, "The function %s crashed on this call (%s); other calls are not affected.", name, inputName(call)).Because(detail)
+	}
+}
+
+// inputName says which input it was, so that a caller can find it again.
+func inputName(call *functions.Call) string {
+	return fmt.Sprintf("an input of %d bytes, SHA-256 %.16s…", len(call.Body), lightcone.DigestOf(call.Body))
+}

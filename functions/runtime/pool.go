@@ -1,0 +1,249 @@
+package runtime
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lightcone/functions"
+	"lightcone/internal/problem"
+)
+
+// spares is how many processes more than slots are kept warm.
+const spares = 1
+
+// pool keeps one function's processes and hands them to calls.
+type pool struct {
+	spec    functions.Spec
+	program program
+	slots   int
+	dir     string
+	start   func(*exec.Cmd) error
+	logger  *slog.Logger
+	metrics *metrics
+
+	places  chan struct{} // one token per call being run: capacity = slots
+	closing chan struct{}
+	berths  sync.WaitGroup
+	crashes atomic.Int64
+
+	mu      sync.Mutex
+	idle    []*process                   // ready, the warmest last
+	alive   map[*process]struct{}        // every started process, for the watch
+	waiting []chan<- *process            // calls that have a place and wait for a process, in order
+	retired map[*process]chan<- struct{} // asks a busy or idle process's berth to replace it
+}
+
+func newPool(s *Supervisor, spec functions.Spec, program program) *pool {
+	slots := s.config.Slots
+	p := &pool{
+		spec: spec, program: program, slots: slots,
+		dir: filepath.Join(s.config.Dir, string(spec.Name)), start: s.launcher.start,
+		logger: s.logger.With("function", spec.Name), metrics: s.metrics,
+		places: make(chan struct{}, slots), closing: make(chan struct{}),
+		alive: make(map[*process]struct{}), retired: make(map[*process]chan<- struct{}),
+	}
+	for i := range slots + spares {
+		p.berths.Add(1)
+		go p.berth(i)
+	}
+	return p
+}
+
+// berth keeps one process going: starts it, waits for its end, starts the next.
+func (p *pool) berth(number int) {
+	defer p.berths.Done()
+	dir := filepath.Join(p.dir, strconv.Itoa(number))
+	for failures := 0; ; {
+		process, err := startProcess(p.start, p.spec, p.program, dir, p.closing)
+		if errors.Is(err, errClosing) {
+			return
+		}
+		if err != nil {
+			delay := restartDelay(failures, rand.Float64())
+			failures++
+			p.logger.Error("a process did not start", "error", err, "again_in", delay)
+			p.metrics.failedStarts.WithLabelValues(string(p.spec.Name)).Inc()
+			pause := time.NewTimer(delay)
+			select {
+			case <-pause.C:
+				continue
+			case <-p.closing:
+				pause.Stop()
+				return
+			}
+		}
+		failures = 0
+		retire := make(chan struct{}, 1)
+		p.add(process, retire)
+		select {
+		case <-process.dead:
+		case <-retire:
+		case <-p.closing:
+		}
+		p.remove(process)
+		process.kill()
+		process.discard()
+		select {
+		case <-p.closing:
+			return
+		default:
+		}
+	}
+}
+
+func (p *pool) add(process *process, retire chan<- struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.alive[process] = struct{}{}
+	p.retired[process] = retire
+	p.offer(process)
+}
+
+// offer gives a ready process to the call that has waited longest, or shelves
+// it. p.mu is held.
+func (p *pool) offer(process *process) {
+	if len(p.waiting) > 0 {
+		p.waiting[0] <- process // buffered: never blocks
+		p.waiting = p.waiting[1:]
+		return
+	}
+	p.idle = append(p.idle, process)
+}
+
+func (p *pool) remove(process *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.alive, process)
+	delete(p.retired, process)
+	for i, other := range p.idle {
+		if other == process {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			return
+		}
+	}
+}
+
+// acquire takes the warmest process that is ready, or waits until the deadline
+// for one that is starting.
+func (p *pool) acquire(deadline time.Time) (*process, error) {
+	p.mu.Lock()
+	if count := len(p.idle); count > 0 {
+		warmest := p.idle[count-1]
+		p.idle = p.idle[:count-1]
+		p.mu.Unlock()
+		return warmest, nil
+	}
+	arrival := make(chan *process, 1)
+	p.waiting = append(p.waiting, arrival)
+	p.mu.Unlock()
+
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	var err error
+	select {
+	case process := <-arrival:
+		return process, nil
+	case <-timer.C:
+		err = problem.New(problem.DeadlineExceeded, "No process of the function %s became ready before the call's deadline; it was not run.", p.spec.Name)
+	case <-p.closing:
+		err = problem.New(problem.Overloaded, "This worker is stopping; the call was not run.")
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, other := range p.waiting {
+		if other == arrival {
+			p.waiting = append(p.waiting[:i], p.waiting[i+1:]...)
+			return nil, err
+		}
+	}
+	p.offer(<-arrival) // it came in the same moment: pass it on
+	return nil, err
+}
+
+// release gives a process back after an answer, unless it is to be replaced.
+func (p *pool) release(process *process) {
+	reason := recycle(p.spec, process.calls, process.resident.Load())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if reason == "" {
+		p.offer(process)
+		return
+	}
+	p.metrics.recycled.WithLabelValues(string(p.spec.Name)).Inc()
+	p.logger.Debug("process replaced", "reason", reason, "calls", process.calls)
+	if retire, here := p.retired[process]; here {
+		retire <- struct{}{} // buffered, and a process is released once
+		delete(p.retired, process)
+	}
+}
+
+// run runs a call, or refuses at once when every slot is taken.
+func (p *pool) run(call *functions.Call, answer *functions.Answer) error {
+	select {
+	case p.places <- struct{}{}:
+	default:
+		return problem.New(problem.Overloaded, "Every slot of the function %s is taken; the call was not run.", p.spec.Name)
+	}
+	defer func() { <-p.places }()
+	process, err := p.acquire(call.Deadline)
+	for err == nil && process.isDead() { // it died on the shelf: that is not this call's doing
+		process, err = p.acquire(call.Deadline)
+	}
+	if err != nil {
+		return err
+	}
+	err = process.run(call, answer)
+	p.metrics.cpu.WithLabelValues(string(p.spec.Name)).Add(answer.CPU.Seconds())
+	if err == nil {
+		p.release(process)
+		return nil
+	}
+	process.kill() // its berth replaces it
+	kind := problem.Of(err).Kind
+	p.metrics.lost.WithLabelValues(string(p.spec.Name), string(kind)).Inc()
+	if kind != problem.DeadlineExceeded {
+		p.crashes.Add(1)
+	}
+	p.logger.Warn("a call cost its process", "call", call.ID, "tenant", call.Tenant, "error", err)
+	return err
+}
+
+// watch looks at the memory of every process once.
+func (p *pool) watch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for process := range p.alive {
+		process.watch()
+	}
+}
+
+// ready counts the processes that could take a call now.
+func (p *pool) ready() (idle, alive int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle), len(p.alive)
+}
+
+// pids are the live processes' ids.
+func (p *pool) pids() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []int
+	for process := range p.alive {
+		ids = append(ids, process.command.Process.Pid)
+	}
+	return ids
+}
+
+// close kills every process and waits for their berths.
+func (p *pool) close() {
+	close(p.closing)
+	p.berths.Wait()
+}

@@ -1,0 +1,342 @@
+package runtime
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lightcone/internal/problem"
+)
+
+func TestACallCarriesTheContract(t *testing.T) {
+	s := start(t, 1, specForTest())
+	answer, err := call(s, "do=echo", "some input", time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(answer.Body) != "some input" || answer.Status != 200 || answer.ContentType != "text/x-test" || answer.Vary != "Accept" {
+		t.Errorf("echo answered %+v with body %q", answer, answer.Body)
+	}
+	answer, err = call(s, "do=deadline", "", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(answer.Body))
+	deadline, timeErr := time.Parse(time.RFC3339Nano, fields[1])
+	if fields[0] != "true" || timeErr != nil || time.Until(deadline) < 50*time.Second || len(fields[2]) != 26 || fields[3] != "00-trace" {
+		t.Errorf("the function saw %q", answer.Body)
+	}
+}
+
+func TestAFunctionRefusesInItsOwnWords(t *testing.T) {
+	s := start(t, 1, specForTest())
+	answer, err := call(s, "do=refuse", "", time.Second)
+	if err != nil || answer.Problem != problem.CorruptInput || string(answer.Body) != "It is broken at byte 7." {
+		t.Errorf("got %+v %q, %v", answer, answer.Body, err)
+	}
+	answer, err = call(s, "do=fail", "", time.Second)
+	if err != nil || answer.Problem != problem.FunctionFailed || strings.Contains(string(answer.Body), "secret") {
+		t.Errorf("an inner failure reached the caller as %+v %q, %v", answer, answer.Body, err)
+	}
+}
+
+func TestCPUIsMeteredOutsideTheFunction(t *testing.T) {
+	s := start(t, 1, specForTest())
+	answer, err := call(s, "do=burn&for=200ms", "", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Other work on the machine can only make it less than the wall time.
+	if answer.CPU < 20*time.Millisecond || answer.CPU > 2*answer.Exec || answer.Exec < 200*time.Millisecond {
+		t.Errorf("200 ms of spinning were metered as CPU %v, exec %v", answer.CPU, answer.Exec)
+	}
+	idle, err := call(s, "do=echo", "", time.Second)
+	if err != nil || idle.CPU <= 0 || idle.CPU > 50*time.Millisecond {
+		t.Errorf("an empty echo was metered as CPU %v (%v)", idle.CPU, err)
+	}
+}
+
+func TestWhatIsMeteredAddsUpToTheKernelsAccount(t *testing.T) {
+	s := start(t, 1, specForTest())
+	pid := s.Status()[0].PIDs
+	total := func() (sum time.Duration) {
+		for _, id := range pid {
+			used, err := clockOf(id).read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += used
+		}
+		return sum
+	}
+	before, metered := total(), time.Duration(0)
+	for range 40 {
+		answer, err := call(s, "do=burn&for=10ms", strings.Repeat("x", 100_000), 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metered += answer.CPU
+	}
+	account := total() - before
+	if ratio := metered.Seconds() / account.Seconds(); ratio < 0.95 || ratio > 1.0001 {
+		t.Errorf("calls were metered %v, the kernel says %v: ratio %.4f", metered, account, ratio)
+	}
+}
+
+// Every row is a way to go wrong. The caller is told its kind, a neighbouring
+// call in flight succeeds, and the pool is whole again afterwards.
+func TestWhatOneCallDoesCostsOnlyThatCall(t *testing.T) {
+	s := start(t, 2, specForTest())
+	for _, test := range []struct {
+		do   string
+		want problem.Kind
+	}{
+		{"exit", problem.FunctionCrashed},
+		{"panic-elsewhere", problem.FunctionCrashed},
+		{"segv", problem.FunctionCrashed},
+		{"sleep", problem.DeadlineExceeded},
+		{"eat", problem.OutOfMemory},
+		{"eat-shared", problem.OutOfMemory},
+		{"garbage", problem.FunctionFailed},
+		{"twice", problem.FunctionFailed},
+		{"huge", problem.FunctionFailed},
+	} {
+		t.Run(test.do, func(t *testing.T) {
+			alongside(t, s, func() {
+				answer, err := call(s, "do="+test.do, "poison", 1500*time.Millisecond)
+				if err == nil {
+					t.Fatalf("it was answered: %d %q", answer.Status, answer.Body)
+				}
+				if got := problem.Of(err); got.Kind != test.want {
+					t.Errorf("the caller is told %v", err)
+				}
+				if strings.HasPrefix(test.do, "eat") && answer.CPU <= 0 {
+					t.Errorf("what it used until it was stopped was not metered: %v", answer.CPU)
+				}
+			})
+			eventually(t, "the pool is whole again", func() bool { return allWarm(s) })
+		})
+	}
+}
+
+// Every row is something a function must not be able to do; it is told no, and lives.
+func TestAFunctionIsConfined(t *testing.T) {
+	s := start(t, 2, specForTest())
+	if level := s.Isolation(testFunction); !level.Full() {
+		t.Fatalf("this machine confines functions only in part: %v", level)
+	}
+	outside, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = outside.Close() }()
+	dir := t.TempDir()
+	neighbour, err := net.Listen("unix", dir+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = neighbour.Close() }()
+	if err := os.Chmod(dir+"/s", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	pids := s.Status()[0].PIDs
+	for _, test := range []struct{ name, query, want string }{
+		{"fork", "do=fork", "operation not permitted"},
+		{"reach this machine", "do=connect&to=" + outside.Addr().String(), "operation not permitted"},
+		{"reach the outside", "do=connect&to=192.0.2.1:80", "operation not permitted"},
+		{"reach a Unix socket", "do=connect-unix&to=" + dir + "/s", "operation not permitted"},
+		{"read the users", "do=read&path=/etc/passwd", "permission denied"},
+		{"read another process's environment", fmt.Sprintf("do=read&path=/proc/%d/environ", os.Getpid()), "permission denied"},
+		{"read the folder of sockets", "do=read&path=" + s.config.Dir, "permission denied"},
+		{"write a file", "do=write&path=/tmp/lightcone-confined", "permission denied"},
+		{"write in its own folder", "do=write&path=" + s.config.Dir + "/behave/0/x", "permission denied"},
+		{"kill the supervisor", fmt.Sprintf("do=kill&pid=%d", os.Getpid()), "operation not permitted"},
+		{"kill its neighbours", fmt.Sprintf("do=kill&pid=%d&pid=%d", pids[0], pids[1]), "operation not permitted"},
+		{"kill everybody", "do=kill&pid=-1", "operation not permitted"},
+		{"trace its neighbours", fmt.Sprintf("do=trace&pid=%d&pid=%d", pids[0], pids[1]), "operation not permitted"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			alongside(t, s, func() {
+				answer, err := call(s, test.query, "", 2*time.Second)
+				if err != nil || !strings.Contains(string(answer.Body), test.want) {
+					t.Errorf("got %q, %v; want %q", answer.Body, err, test.want)
+				}
+			})
+		})
+	}
+	if os.Getuid() == 0 {
+		if answer, err := call(s, "do=uid", "", time.Second); err != nil || string(answer.Body) != "65534" {
+			t.Errorf("it runs as user %q, %v", answer.Body, err)
+		}
+	}
+	if crashes := s.Status()[0].Crashes; crashes != 0 {
+		t.Errorf("%d processes were lost to refusals", crashes)
+	}
+}
+
+func TestAFullPoolRefusesAtOnce(t *testing.T) {
+	s := start(t, 1, specForTest())
+	alongside(t, s, func() {
+		eventually(t, "the slot is taken", func() bool { return len(s.pools[testFunction].places) == 1 })
+		_, err := call(s, "do=echo", "", time.Minute)
+		if got := problem.Of(err); got.Kind != problem.Overloaded {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestTheSpareIsWarm(t *testing.T) {
+	s := start(t, 1, specForTest())
+	for range 5 {
+		eventually(t, "slot and spare are warm", func() bool { return allWarm(s) })
+		if _, err := call(s, "do=exit", "", time.Second); err == nil {
+			t.Fatal("exit was answered")
+		}
+		if _, alive := s.pools[testFunction].ready(); alive == 0 {
+			t.Fatal("no process was left after a crash")
+		}
+		// No restart can have happened yet: a start takes milliseconds, this nothing.
+		if answer, err := call(s, "do=echo", "next", time.Second); err != nil || string(answer.Body) != "next" {
+			t.Fatalf("the next call: %q, %v", answer.Body, err)
+		}
+	}
+}
+
+func TestProcessesAreRecycled(t *testing.T) {
+	t.Run("after a number of calls", func(t *testing.T) {
+		spec := specForTest()
+		spec.RecycleAfterCalls = 3
+		s := start(t, 1, spec)
+		served := make(map[string]int)
+		for range 12 {
+			answer, err := call(s, "do=pid", "", 5*time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served[string(answer.Body)]++
+		}
+		for pid, count := range served {
+			if count > 3 {
+				t.Errorf("process %s served %d calls", pid, count)
+			}
+		}
+	})
+	t.Run("above a memory mark", func(t *testing.T) {
+		spec := specForTest()
+		spec.RecycleAboveBytes, spec.MemoryBytes = 100<<20, 1<<30
+		s := start(t, 1, spec)
+		first := s.Status()[0].PIDs
+		for range 8 {
+			answer, err := call(s, "do=grow", "", 5*time.Second)
+			if err != nil {
+				t.Fatalf("growing slowly cost a call: %v", err)
+			}
+			if len(answer.Body) > 1 || answer.Body[0] > '4' {
+				t.Fatalf("a process kept %s pieces of 40 MiB", answer.Body)
+			}
+			time.Sleep(2 * watchInterval) // the mark is looked at once per interval: this is its clock
+		}
+		if s.Status()[0].Crashes != 0 || fmt.Sprint(s.Status()[0].PIDs) == fmt.Sprint(first) {
+			t.Errorf("after growing: %+v, at first %v", s.Status()[0], first)
+		}
+	})
+}
+
+func TestAFunctionMayListenOnAPort(t *testing.T) {
+	spec := specForTest()
+	spec.UsePort = true
+	s := start(t, 1, spec)
+	for i := range 20 {
+		want := fmt.Sprint("call ", i)
+		if answer, err := call(s, "do=echo", want, time.Second); err != nil || string(answer.Body) != want {
+			t.Fatalf("got %q, %v", answer.Body, err)
+		}
+	}
+	if answer, err := call(s, "do=connect&to=192.0.2.1:80", "", 2*time.Second); err != nil || !strings.Contains(string(answer.Body), "not permitted") {
+		t.Errorf("connecting outside: %q, %v", answer.Body, err)
+	}
+}
+
+func TestABuildThatDoesNotStartIsSaidAndRetried(t *testing.T) {
+	spec := specForTest()
+	spec.Env = []string{envBehave + "=die"}
+	good := specForTest()
+	good.Name = "good"
+	dir, err := os.MkdirTemp("", "lc-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	_ = os.Chmod(dir, 0o755)
+	s, err := Start(configForTest(dir+"/run", 1, spec, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "the good function is warm beside it", func() bool { return s.Status()[1].Idle == 2 })
+	if err := s.Ready(); err == nil || !strings.Contains(err.Error(), "behave") {
+		t.Errorf("Ready says %v", err)
+	}
+	_, err = call(s, "do=echo", "", 50*time.Millisecond)
+	if got := problem.Of(err); got.Kind != problem.DeadlineExceeded {
+		t.Errorf("a call to it: %v", err)
+	}
+}
+
+func TestManyCallsAtOnce(t *testing.T) {
+	s := start(t, 3, specForTest())
+	var group sync.WaitGroup
+	for worker := range 3 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for i := range 200 {
+				want := fmt.Sprint(worker, " ", i)
+				if i%50 == 49 {
+					if _, err := call(s, "do=exit", "", 5*time.Second); problem.Of(err).Kind != problem.FunctionCrashed {
+						t.Errorf("exit: %v", err)
+					}
+					continue
+				}
+				if answer, err := call(s, "do=echo", want, 5*time.Second); err != nil || string(answer.Body) != want {
+					t.Errorf("call %s: %q, %v", want, answer.Body, err)
+				}
+			}
+		}()
+	}
+	group.Wait()
+	eventually(t, "the pool is whole", func() bool { return allWarm(s) })
+}
+
+func TestAConfigurationIsCheckedBeforeAnythingStarts(t *testing.T) {
+	bad := specForTest()
+	bad.Command = []string{"relative"}
+	for _, test := range []struct {
+		config Config
+		want   string
+	}{
+		{configForTest("/tmp/x", 1), "no function"},
+		{configForTest("/tmp/x", 0, specForTest()), "slots"},
+		{configForTest("/tmp/"+strings.Repeat("x", 80), 1, specForTest()), "at most 80 bytes"},
+		{configForTest("/tmp/x", 1, bad), "absolute path"},
+		{configForTest("/tmp/x", 1, specForTest(), specForTest()), "twice"},
+	} {
+		if _, err := Start(test.config); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("got %v, want %q", err, test.want)
+		}
+	}
+	missing := specForTest()
+	missing.Command = []string{"/nowhere/function"}
+	dir := t.TempDir()
+	if _, err := Start(configForTest(dir, 1, missing)); err == nil || !strings.Contains(err.Error(), "/nowhere/function") {
+		t.Errorf("a missing executable: %v", err)
+	}
+}
