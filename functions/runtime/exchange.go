@@ -168,18 +168,18 @@ func (p *process) explain(call *functions.Call, answer *functions.Answer, before
 		p.kill()
 		return problem.New(problem.DeadlineExceeded, "The function %s was still running at the call's deadline and was stopped.", name).Because(cause)
 	}
-	died := p.diesWithin(goneTimeout / 20) // a crash closes the connection before the process is reaped
-	if !died {
-		p.kill()
-		died = p.diesWithin(goneTimeout)
-		if died {
-			answer.CPU = max(0, p.cpuAtEnd()-before)
-		}
-		return problem.New(problem.FunctionFailed, "The function %s broke off or answered something that is not HTTP; its process was replaced.", name).Because(cause)
+	// A process that is already ending keeps its own reason; one that only broke
+	// the protocol is ended here, and its state says so.
+	p.kill()
+	if !p.diesWithin(goneTimeout) {
+		return problem.New(problem.FunctionFailed, "The function %s broke off and did not end; it is being replaced.", name).Because(cause)
 	}
 	answer.CPU = max(0, p.cpuAtEnd()-before)
 	words := p.words.text()
 	detail := fmt.Errorf("%w; %v; its last words: %q", cause, p.command.ProcessState, words)
+	if p.endedByUs() && !p.overgrew.Load() {
+		return problem.New(problem.FunctionFailed, "The function %s broke off or answered something that is not HTTP; its process was replaced.", name).Because(detail)
+	}
 	switch kind := diagnose(p.overgrew.Load(), []byte(words), p.peakMemory(), p.spec.MemoryBytes); kind {
 	case problem.OutOfMemory:
 		return problem.New(kind, "The function %s needed more than its %d MiB of memory for this call and was stopped.", name, p.spec.MemoryBytes>>20).Because(detail)

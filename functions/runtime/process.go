@@ -187,6 +187,13 @@ func (p *process) cpuAtEnd() time.Duration {
 	return p.command.ProcessState.UserTime() + p.command.ProcessState.SystemTime()
 }
 
+// endedByUs says whether a dead process was killed, which only this package and
+// the kernel's out-of-memory killer may do.
+func (p *process) endedByUs() bool {
+	status, known := p.command.ProcessState.Sys().(syscall.WaitStatus)
+	return known && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
 // peakMemory is the most that a dead process ever had resident, in bytes.
 func (p *process) peakMemory() int64 {
 	usage, known := p.command.ProcessState.SysUsage().(*syscall.Rusage)
