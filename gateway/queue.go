@@ -114,11 +114,11 @@ func (q *queue) abandon(now time.Time) []*ticket {
 	return q.promote(now)
 }
 
-// putBack returns t to the head of the line: it was given a slot, and the worker
+// putBack returns t to its place in the line: it was given a slot, and the worker
 // had no room for it. The pause keeps the two from asking each other in a loop.
 func (q *queue) putBack(now time.Time, t *ticket) {
 	q.running--
-	q.waiting.pushFront(t)
+	q.waiting.insert(t)
 	q.pause = now.Add(q.rules.retryPause)
 }
 
@@ -189,11 +189,17 @@ func (f *fifo) pushBack(t *ticket) {
 	f.count++
 }
 
-func (f *fifo) pushFront(t *ticket) {
+// insert puts t in front of those that joined after it, which is at or near the
+// head for a call that has had its turn.
+func (f *fifo) insert(t *ticket) {
 	f.grow()
 	f.head = (f.head + len(f.ring) - 1) % len(f.ring)
-	f.ring[f.head] = t
 	f.count++
+	i := 0
+	for ; i+1 < f.count && f.ring[f.at(i+1)].joined.Before(t.joined); i++ {
+		f.ring[f.at(i)] = f.ring[f.at(i+1)]
+	}
+	f.ring[f.at(i)] = t
 }
 
 func (f *fifo) popFront() *ticket {
