@@ -16,6 +16,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	supervisor "lightcone/functions/runtime"
 )
 
 const (
@@ -24,7 +26,10 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(execute(newRoot(), os.Args[1:])) }
+func main() {
+	supervisor.BecomeFunctionIfAsked()
+	os.Exit(execute(newRoot(), os.Args[1:]))
+}
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -42,7 +47,9 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%w", err) })
 	root.AddCommand(
+		newDevCommand(),
 		newCallCommand(),
+		newFunctionCommand(),
 		newVersionCommand(),
 	)
 	return root

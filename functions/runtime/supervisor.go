@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -109,7 +110,12 @@ func prepareDir(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("runtime: empty the sockets' folder: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return fmt.Errorf("runtime: make the sockets' folder: %w", err)
+	}
+	// Mkdir and not MkdirAll: in a folder that all users share, what somebody
+	// else has put there must be an error.
+	if err := os.Mkdir(dir, 0o711); err != nil {
 		return fmt.Errorf("runtime: make the sockets' folder: %w", err)
 	}
 	return nil

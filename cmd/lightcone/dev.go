@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"lightcone/functions"
+	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
+	"lightcone/identity"
+	"lightcone/internal/run"
+)
+
+// devFlags are the flags of `lightcone dev`.
+type devFlags struct {
+	data, api, manage, sample string
+	slots                     int
+	verbose                   bool
+}
+
+func newDevCommand() *cobra.Command {
+	var flags devFlags
+	command := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine, in one process tree",
+		Long: `Run everything on this machine: the front door, the supervisor and the functions
+resize and echo. The first start writes two keys into the data folder: demo.key,
+for calls, and operator.key, for the management listener. Ctrl-C stops it and
+drops no call.`,
+		Args: takes(),
+		RunE: func(command *cobra.Command, _ []string) error { return dev(command, flags) },
+	}
+	f := command.Flags()
+	f.StringVar(&flags.data, "data", "lightcone-data", "`folder` for keys and everything else that is kept")
+	f.StringVar(&flags.api, "api", "127.0.0.1:8080", "`address` of the front door")
+	f.StringVar(&flags.manage, "manage", "127.0.0.1:8081", "`address` of the management listener")
+	f.StringVar(&flags.sample, "sample", "", "photograph to resize once everything is up, as a demonstration")
+	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one per core is best")
+	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
+	return command
+}
+
+// dev runs the tree until a signal. What it prints is for the person who
+// started it; what goes wrong later is logged.
+func dev(command *cobra.Command, flags devFlags) error {
+	level := slog.LevelWarn
+	if flags.verbose {
+		level = slog.LevelDebug
+	}
+	logger := slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+	ctx, release := run.UntilSignal(command.Context())
+	defer release()
+
+	unlock, err := claim(flags.data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	demo, err := keyFile(filepath.Join(flags.data, "demo.key"))
+	if err != nil {
+		return err
+	}
+	operator, err := keyFile(filepath.Join(flags.data, "operator.key"))
+	if err != nil {
+		return err
+	}
+	callers, err := identity.NewKeyring([]identity.Record{{ID: demo.ID(), Digest: demo.Digest(), Tenant: "demo", Scopes: identity.Scopes{All: true}}})
+	if err != nil {
+		return err
+	}
+	specs, err := builtIn()
+	if err != nil {
+		return err
+	}
+	sockets, err := socketFolder(flags.data)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	group := run.New(logger)
+	group.StopBound = 30 * time.Second // the front door drains calls of ordinary length
+	var worker *supervisor.Supervisor
+	_ = group.Start(ctx, "supervisor", func(ctx context.Context) (run.Stop, error) {
+		worker, err = supervisor.Start(supervisor.Config{
+			Functions: specs, Slots: flags.slots, Dir: sockets, Logger: logger.With("component", "supervisor"), Metrics: registry,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker)
+	})
+	var door *gateway.Gateway
+	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
+		config := gateway.DefaultConfig()
+		config.Details = func() any { return isolation(worker) }
+		door, err = gateway.New(config, worker, callers, registry, logger.With("component", "gateway"))
+		if err != nil {
+			return nil, err
+		}
+		return serve(group, "gateway", flags.api, "--api", door.Serve, door.Shutdown)
+	})
+	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
+		server, err := newManagement(operator, registry, worker)
+		if err != nil {
+			return nil, err
+		}
+		return serve(group, "management", flags.manage, "--manage", server.Serve, server.Shutdown)
+	})
+	// A start that failed has ended the group; Wait then tells why.
+	if ctx.Err() == nil && worker != nil && door != nil && worker.Ready() == nil {
+		if err := welcome(ctx, command.OutOrStdout(), flags, worker, demo); err != nil {
+			return errors.Join(err, group.Stop())
+		}
+	}
+	return group.Wait(ctx)
+}
+
+// isolation is what the public may know of the processes: how far they are confined.
+func isolation(worker *supervisor.Supervisor) map[string]string {
+	levels := make(map[string]string)
+	for _, status := range worker.Status() {
+		levels[string(status.Function)] = status.Isolation
+	}
+	return levels
+}
+
+// serve listens on address, lets server accept there until it is shut down, and
+// ends the group if accepting fails. flag is named when the address cannot be had.
+func serve(group *run.Group, name, address, flag string, accept func(net.Listener) error, shutdown func(context.Context) error) (run.Stop, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; another program may have it: choose another address with %s", address, err, flag)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := accept(listener); err != nil {
+			group.Fail(name, err)
+		}
+	}()
+	return func(ctx context.Context) error {
+		err := shutdown(ctx)
+		<-ended
+		return err
+	}, nil
+}
+
+// startBound is how long the first processes may take to become ready.
+const startBound = 30 * time.Second
+
+// waitReady waits until every function can be called.
+func waitReady(ctx context.Context, worker *supervisor.Supervisor) error {
+	ctx, cancel := context.WithTimeout(ctx, startBound)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := worker.Ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", err, ctx.Err())
+		}
+	}
+}
+
+// builtIn declares the functions that come with Lightcone.
+func builtIn() ([]functions.Spec, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this executable: %w", err)
+	}
+	resize := filepath.Join(filepath.Dir(self), "lightcone-resize")
+	if _, err := os.Stat(resize); err != nil {
+		return nil, fmt.Errorf("the resize function's executable belongs beside this one: %w; run `make build`", err)
+	}
+	const mebibyte = 1 << 20
+	return []functions.Spec{
+		{
+			Name: "resize", Command: []string{resize},
+			// A slot is one core: Go's own threads need no second.
+			Env:         []string{"GOMAXPROCS=1"},
+			MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: 20 * mebibyte,
+			RecycleAfterCalls: 20_000, RecycleAboveBytes: 400 * mebibyte,
+		},
+		{
+			Name: "echo", Command: []string{self, "function", "echo"},
+			Env:         []string{"GOMAXPROCS=1"},
+			MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: 20 * mebibyte,
+			RecycleAboveBytes: 200 * mebibyte,
+		},
+	}, nil
+}
