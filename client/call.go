@@ -28,6 +28,7 @@ type Client struct {
 	base    string
 	key     string
 	timeout time.Duration
+	slack   time.Duration
 	http    *http.Client
 	budget  *Budget
 	policy  Policy
@@ -62,6 +63,7 @@ func New(o Options) (*Client, error) {
 		base:    strings.TrimRight(o.API, "/"),
 		key:     o.Key,
 		timeout: o.Timeout,
+		slack:   transferSlack,
 		http:    &http.Client{Transport: transport},
 		budget:  NewBudget(),
 		policy:  o.Policy,
@@ -126,7 +128,7 @@ func (c *Client) attempt(ctx context.Context, target string, input Input, receiv
 	if c.timeout > 0 {
 		bound = c.timeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, bound+transferSlack)
+	ctx, cancel := context.WithTimeout(ctx, bound+c.slack)
 	defer cancel()
 	body, err := input.Open()
 	if err != nil {

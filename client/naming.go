@@ -3,12 +3,13 @@ package client
 import (
 	"mime"
 	"path"
+	"slices"
 	"strings"
 )
 
 // extensions gives each content type its file name extensions, the one to write
 // first. It is the project's own table, so that names do not depend on the
-// machine's mime.types.
+// machine's mime.types. Plain text is not in it: it goes by many names.
 var extensions = map[string][]string{
 	"image/jpeg":       {".jpg", ".jpeg", ".jpe", ".jfif"},
 	"image/png":        {".png"},
@@ -20,9 +21,11 @@ var extensions = map[string][]string{
 	"image/svg+xml":    {".svg"},
 	"application/json": {".json"},
 	"application/pdf":  {".pdf"},
-	"text/plain":       {".txt"},
 	"text/html":        {".html", ".htm"},
 }
+
+// unknownExtension tells apart what cannot be told apart by type.
+const unknownExtension = ".bin"
 
 // Names decides what each file of a folder is called once it has been through a
 // function, so that no two outputs meet: a.jpg that became WebP is a.webp, but
@@ -48,27 +51,37 @@ func NamesFor(inputs []string) *Names {
 	return n
 }
 
-// Output is where the result of input goes. A content type without an entry in
-// the table keeps the name.
+// Output is where the result of input goes: its name as it is where that fits
+// the content type, or where the table does not know the type.
 func (n *Names) Output(input, contentType string) string {
 	media, _, _ := mime.ParseMediaType(contentType) // an unusable type reads as none
 	known := extensions[media]
-	if len(known) == 0 {
-		return input
-	}
 	stem, extension := splitExtension(input)
-	for _, e := range known {
-		if strings.EqualFold(extension, e) && !n.inputs[stem] {
-			return input
+	fits := len(known) == 0 || slices.ContainsFunc(known, func(e string) bool { return strings.EqualFold(extension, e) })
+	switch contested := n.inputs[stem] && isWritten(extension); {
+	case fits && !contested:
+		return input
+	case len(known) == 0:
+		return input + unknownExtension
+	default:
+		return n.base(input) + known[0]
+	}
+}
+
+// isWritten says whether the result of another input could be given extension.
+func isWritten(extension string) bool {
+	for _, known := range extensions {
+		if known[0] == extension {
+			return true
 		}
 	}
-	return n.base(input) + known[0]
+	return extension == unknownExtension
 }
 
 // Candidates are the names that the result of input may have, of whatever type
 // it turns out to be.
 func (n *Names) Candidates(input string) []string {
-	names := []string{input}
+	names := []string{input, input + unknownExtension}
 	base := n.base(input)
 	for _, known := range extensions {
 		if name := base + known[0]; name != input {
