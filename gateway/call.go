@@ -76,11 +76,11 @@ type admission struct {
 func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time) (admission, error) {
 	found := (*g.lanes.Load())[string(name)]
 	function := found.nameFor(name)
-	tenant, err := g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function)
-	if err != nil {
-		return admission{}, err
+	a := admission{lane: found}
+	var err error
+	if a.tenant, err = g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function); err != nil {
+		return a, err
 	}
-	a := admission{lane: found, tenant: tenant}
 	if found != nil {
 		a.spec = found.spec.Load()
 	}

@@ -51,8 +51,10 @@ type worker struct {
 	ready  atomic.Pointer[error]
 }
 
-func (w *worker) Run(call *functions.Call, answer *functions.Answer) error { return w.run(call, answer) }
-func (w *worker) Functions() []functions.Offer                             { return *w.offers.Load() }
+func (w *worker) Run(call *functions.Call, answer *functions.Answer) error {
+	return w.run(call, answer)
+}
+func (w *worker) Functions() []functions.Offer { return *w.offers.Load() }
 func (w *worker) Ready() error {
 	if err := w.ready.Load(); err != nil {
 		return *err
@@ -84,11 +86,12 @@ func echo(call *functions.Call, answer *functions.Answer) error {
 // served is a gateway on a loopback listener.
 type served struct {
 	*Gateway
-	address string
-	worker  *worker
-	client  *http.Client
-	ended   chan error // Serve's result
-	once    sync.Once
+	address  string
+	worker   *worker
+	registry *prometheus.Registry
+	client   *http.Client
+	ended    chan error // Serve's result
+	once     sync.Once
 }
 
 // serve starts a gateway in front of run, with as many slots, and stops it at
@@ -102,7 +105,8 @@ func serve(t testing.TB, slots int, run func(*functions.Call, *functions.Answer)
 	w := &worker{run: run}
 	w.offer(echoOffer(slots))
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	g, err := New(config, w, keys{}, prometheus.NewRegistry(), logger)
+	registry := prometheus.NewRegistry()
+	g, err := New(config, w, keys{}, registry, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,11 +115,12 @@ func serve(t testing.TB, slots int, run func(*functions.Call, *functions.Answer)
 		t.Fatal(err)
 	}
 	s := &served{
-		Gateway: g,
-		address: listener.Addr().String(),
-		worker:  w,
-		client:  &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
-		ended:   make(chan error, 1),
+		Gateway:  g,
+		address:  listener.Addr().String(),
+		worker:   w,
+		registry: registry,
+		client:   &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
+		ended:    make(chan error, 1),
 	}
 	go func() { s.ended <- g.Serve(listener) }()
 	t.Cleanup(func() { s.stop(t) })
