@@ -34,6 +34,10 @@ var oneCall sync.Mutex
 func Resize(ctx context.Context, input []byte, p Params, accept string) (functions.Reply, error) {
 	oneCall.Lock()
 	defer oneCall.Unlock()
+	// libvips keeps buffers per thread, and bimg ends a call by freeing those of
+	// the thread it is on: that must be the one the call began on.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	f, err := sniff(input)
 	if err != nil {
 		return functions.Reply{}, err

@@ -1,0 +1,230 @@
+// Command kernelbench measures what one resize costs, against the same work done
+// by bimg alone and by libjpeg's own tools. It prints one JSON object:
+//
+//	{"photo","width","rounds","calls",
+//	 "cpu_ms":{"lightcone","develop","bimg","floor"},   medians over rounds, CPU ms per resize
+//	 "bimg_calls_per_second"}                           median over rounds, with --parallel above 1
+//
+// Within a round the contestants take turns, so that a busy moment of the
+// machine hits all of them. "floor" is djpeg, decoding to the smallest size of at
+// least the width that libjpeg can, into cjpeg; it does no resampling at all.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"image/jpeg"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/h2non/bimg"
+	"golang.org/x/sys/unix"
+
+	"lightcone/functions/resize"
+)
+
+const quality = 80 // of all contestants
+
+type report struct {
+	Photo              string             `json:"photo"`
+	Width              int                `json:"width"`
+	Rounds             int                `json:"rounds"`
+	Calls              int                `json:"calls"`
+	CPUms              map[string]float64 `json:"cpu_ms"`
+	BimgCallsPerSecond float64            `json:"bimg_calls_per_second,omitempty"`
+}
+
+func main() {
+	photo := flag.String("photo", "", "a JPEG `file` to resize")
+	width := flag.Int("width", 300, "output width in `px`")
+	rounds := flag.Int("rounds", 5, "rounds; the median is reported")
+	calls := flag.Int("calls", 20, "resizes per contestant in a round")
+	parallel := flag.Int("parallel", 1, "above 1, also measure the throughput of so many goroutines of bimg")
+	seconds := flag.Float64("seconds", 2, "length of each throughput measurement")
+	flag.Parse()
+	result, err := measure(*photo, *width, *rounds, *calls, *parallel, time.Duration(*seconds*float64(time.Second)))
+	if err == nil {
+		err = json.NewEncoder(os.Stdout).Encode(result)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kernelbench:", err)
+		os.Exit(1)
+	}
+}
+
+func measure(photo string, width, rounds, calls, parallel int, length time.Duration) (report, error) {
+	input, err := os.ReadFile(photo)
+	if err != nil {
+		return report{}, fmt.Errorf("read --photo: %w", err)
+	}
+	if rounds < 1 || calls < 1 {
+		return report{}, fmt.Errorf("--rounds %d and --calls %d must be at least 1", rounds, calls)
+	}
+	scale, err := floorScale(input, width)
+	if err != nil {
+		return report{}, fmt.Errorf("photo %s: %w", photo, err)
+	}
+	plain, err := resize.ParseParams(fmt.Sprintf("width=%d&quality=%d", width, quality))
+	if err != nil {
+		return report{}, err
+	}
+	// Half a turn costs next to nothing and takes the develop route.
+	develop, err := resize.ParseParams(fmt.Sprintf("width=%d&quality=%d&rotate=180", width, quality))
+	if err != nil {
+		return report{}, err
+	}
+	lightcone := func(p resize.Params) func() error {
+		return func() error {
+			_, err := resize.Resize(context.Background(), input, p, "")
+			return err
+		}
+	}
+	raw := func() error {
+		_, err := bimg.Resize(input, bimg.Options{Width: width, Interpolator: bimg.Bilinear, Quality: quality})
+		runtime.KeepAlive(input)
+		return err
+	}
+	contestants := []struct {
+		name  string
+		clock func() (time.Duration, error)
+		run   func() error
+	}{
+		{"lightcone", ownCPU, lightcone(plain)},
+		{"bimg", ownCPU, raw},
+		{"develop", ownCPU, lightcone(develop)},
+		{"floor", childrenCPU, func() error { return floor(input, scale) }},
+	}
+	seen := map[string][]float64{}
+	var rates []float64
+	for round := range rounds {
+		for i := range contestants {
+			c := contestants[(i+round)%len(contestants)] // nobody is always first
+			if err := c.run(); err != nil {              // warm
+				return report{}, fmt.Errorf("%s: %w", c.name, err)
+			}
+			before, err := c.clock()
+			if err != nil {
+				return report{}, err
+			}
+			for range calls {
+				if err := c.run(); err != nil {
+					return report{}, fmt.Errorf("%s: %w", c.name, err)
+				}
+			}
+			after, err := c.clock()
+			if err != nil {
+				return report{}, err
+			}
+			seen[c.name] = append(seen[c.name], (after-before).Seconds()*1000/float64(calls))
+		}
+		if parallel > 1 {
+			rate, err := throughput(raw, parallel, length)
+			if err != nil {
+				return report{}, fmt.Errorf("bimg in parallel: %w", err)
+			}
+			rates = append(rates, rate)
+		}
+	}
+	result := report{Photo: photo, Width: width, Rounds: rounds, Calls: calls, CPUms: map[string]float64{}}
+	for name, values := range seen {
+		result.CPUms[name] = median(values)
+	}
+	if len(rates) > 0 {
+		result.BimgCallsPerSecond = median(rates)
+	}
+	return result, nil
+}
+
+// floorScale is the N of djpeg -scale 1/N: the most that still leaves width px.
+func floorScale(input []byte, width int) (int, error) {
+	config, err := jpeg.DecodeConfig(bytes.NewReader(input))
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range []int{8, 4, 2} {
+		if config.Width/n >= width {
+			return n, nil
+		}
+	}
+	return 1, nil
+}
+
+func floor(input []byte, scale int) error {
+	decode := exec.Command("djpeg", "-scale", fmt.Sprintf("1/%d", scale))
+	encode := exec.Command("cjpeg", "-quality", fmt.Sprint(quality))
+	decode.Stdin = bytes.NewReader(input)
+	var output bytes.Buffer
+	encode.Stdout = &output
+	pixels, err := decode.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	encode.Stdin = pixels
+	if err := decode.Start(); err != nil {
+		return err
+	}
+	if err := encode.Run(); err != nil {
+		return fmt.Errorf("cjpeg: %w", err)
+	}
+	if err := decode.Wait(); err != nil {
+		return fmt.Errorf("djpeg: %w", err)
+	}
+	if output.Len() == 0 {
+		return fmt.Errorf("cjpeg wrote nothing")
+	}
+	return nil
+}
+
+func throughput(run func() error, parallel int, length time.Duration) (float64, error) {
+	var done atomic.Int64
+	errs := make([]error, parallel)
+	start := time.Now()
+	var workers sync.WaitGroup
+	for i := range parallel {
+		workers.Go(func() {
+			for time.Since(start) < length && errs[i] == nil {
+				errs[i] = run()
+				done.Add(1)
+			}
+		})
+	}
+	workers.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return 0, err
+		}
+	}
+	return float64(done.Load()) / time.Since(start).Seconds(), nil
+}
+
+// ownCPU is this process's CPU time, all threads, in nanoseconds' resolution.
+func ownCPU() (time.Duration, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now); err != nil {
+		return 0, fmt.Errorf("read the process's CPU clock: %w", err)
+	}
+	return time.Duration(now.Nano()), nil
+}
+
+// childrenCPU is the CPU time of the child processes that were waited for.
+func childrenCPU() (time.Duration, error) {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &used); err != nil {
+		return 0, fmt.Errorf("read the children's CPU time: %w", err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
