@@ -109,7 +109,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 		counted = admitted.lane.metrics
 	}
 	if err != nil {
-		counted.count(g.refuse(ctx, conn, err, platform, id))
+		counted.count(g.refuse(ctx, err, platform, id))
 		g.settleUnread(ctx, conn)
 		return
 	}
@@ -123,8 +123,12 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 	}
 	c.ticket.deadline = admitted.deadline
 	if err := g.readBody(ctx, conn, c, admitted); err != nil {
-		counted.count(g.refuse(ctx, conn, err, platform, id))
-		g.settleUnread(ctx, conn)
+		counted.count(g.refuse(ctx, err, platform, id))
+		if problem.Of(err).Kind == problem.Overloaded {
+			g.settleUnread(ctx, conn) // its client did nothing wrong
+		} else {
+			closeAfterAnswer(ctx, conn)
+		}
 		return
 	}
 	ran, err := g.run(c, admitted.lane)
@@ -140,11 +144,11 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 	}
 	switch {
 	case err == nil:
-		counted.count(g.writeAnswer(ctx, conn, &c.answer, id))
+		counted.count(g.writeAnswer(ctx, &c.answer, id))
 	case ran:
-		counted.count(g.refuse(ctx, conn, err, fault(problem.Of(err).Kind), id))
+		counted.count(g.refuse(ctx, err, fault(problem.Of(err).Kind), id))
 	default:
-		counted.count(g.refuse(ctx, conn, err, platform, id))
+		counted.count(g.refuse(ctx, err, platform, id))
 	}
 }
 
@@ -211,12 +215,12 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 }
 
 // writeAnswer passes on what the function said, and returns the outcome to count.
-func (g *Gateway) writeAnswer(ctx *fasthttp.RequestCtx, conn *connection, answer *functions.Answer, id string) string {
+func (g *Gateway) writeAnswer(ctx *fasthttp.RequestCtx, answer *functions.Answer, id string) string {
 	if answer.Problem != "" {
-		return g.refuse(ctx, conn, named(answer), function, id)
+		return g.refuse(ctx, named(answer), function, id)
 	}
 	if answer.Status < http.StatusOK || answer.Status > 599 {
-		return g.refuse(ctx, conn, problem.New(problem.FunctionFailed, "The function answered with the status %d, which is not one of a final answer.", answer.Status), function, id)
+		return g.refuse(ctx, problem.New(problem.FunctionFailed, "The function answered with the status %d, which is not one of a final answer.", answer.Status), function, id)
 	}
 	response := &ctx.Response
 	response.SetStatusCode(answer.Status)
@@ -259,14 +263,10 @@ func truncate(text []byte, n int) string {
 }
 
 // refuse answers with err's problem document and returns the outcome to count.
-func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, conn *connection, err error, whose blame, id string) string {
+func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error, whose blame, id string) string {
 	found := problem.Of(err)
 	g.logRefusal(ctx, found, id)
 	writeProblem(&ctx.Response, found, whose, id, rand.Float64())
-	if found.Kind == problem.RequestTimeout || found.Kind == problem.LengthMismatch {
-		ctx.SetConnectionClose()
-		conn.linger = true
-	}
 	return string(found.Kind)
 }
 
@@ -274,11 +274,14 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, conn *connection, err error, 
 // connection can be kept, or else has it closed after the answer.
 func (g *Gateway) settleUnread(ctx *fasthttp.RequestCtx, conn *connection) {
 	stream := ctx.RequestBodyStream()
-	if stream == nil || ctx.Response.ConnectionClose() {
-		return
+	if stream != nil && !discard(stream, ctx.Request.Header.ContentLength(), conn.SetReadDeadline) {
+		closeAfterAnswer(ctx, conn)
 	}
-	if !discard(stream, ctx.Request.Header.ContentLength(), conn.SetReadDeadline) {
-		ctx.SetConnectionClose()
-		conn.linger = true
-	}
+}
+
+// closeAfterAnswer has the connection closed once its client has had time to
+// read the answer.
+func closeAfterAnswer(ctx *fasthttp.RequestCtx, conn *connection) {
+	ctx.SetConnectionClose()
+	conn.linger = true
 }

@@ -50,14 +50,13 @@ func (g *Gateway) finishAnswer(ctx *fasthttp.RequestCtx) {
 
 func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightcone.CallID, text string) {
 	if err := framing(ctx.Request.Header.RawHeaders()); err != nil {
-		g.metrics.none.count(g.refuse(ctx, conn, err, platform, text))
-		ctx.SetConnectionClose() // nobody knows where the next request would begin
-		conn.linger = true
+		g.metrics.none.count(g.refuse(ctx, err, platform, text))
+		closeAfterAnswer(ctx, conn) // nobody knows where the next request would begin
 		return
 	}
 	found, name := routeOf(ctx.URI().PathOriginal())
 	if err := checkMethod(ctx, found); err != nil {
-		g.metrics.none.count(g.refuse(ctx, conn, err, platform, text))
+		g.metrics.none.count(g.refuse(ctx, err, platform, text))
 		g.settleUnread(ctx, conn)
 		return
 	}
@@ -170,7 +169,7 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 	if err == nil {
 		return fasthttp.StatusContinue
 	}
-	counted.count(g.refuse(ctx, conn, err, platform, text))
+	counted.count(g.refuse(ctx, err, platform, text))
 	conn.linger = true // some clients send the body without waiting
 	return ctx.Response.StatusCode()
 }
@@ -208,8 +207,7 @@ func (g *Gateway) recovered(ctx *fasthttp.RequestCtx, conn *connection, cause an
 	ctx.Response.Reset()
 	writeProblem(&ctx.Response, problem.Of(errors.New("panic")), platform, id, 0)
 	g.metrics.none.count(string(problem.Internal))
-	ctx.SetConnectionClose()
-	conn.linger = true
+	closeAfterAnswer(ctx, conn)
 }
 
 // logRefusal logs bugs of ours for the operator, and everything else only when

@@ -304,6 +304,7 @@ func TestOverload(t *testing.T) {
 	}
 	slices.Sort(good)
 	slices.Sort(refused)
+	t.Logf("answered %d (99 of 100 within %v), refused %d (half within %v)", len(good), good[len(good)*99/100], len(refused), refused[len(refused)/2])
 	if capacity := int(during / service * slots); len(good) < capacity*6/10 {
 		t.Errorf("%d calls were answered, %d fit", len(good), capacity)
 	}
