@@ -44,7 +44,7 @@ type Group struct {
 type component struct {
 	name      string
 	settled   chan struct{} // closed when its start has returned
-	stop      Stop          // nil when it did not start, or has nothing to stop
+	stop      Stop          // nil while it has not started, or when it has nothing to stop
 	abandoned bool          // its start outlived the group's patience
 }
 
@@ -60,7 +60,8 @@ func New(logger *slog.Logger) *Group {
 	}
 }
 
-// Start runs start and registers the stop it returns, which may be nil. The
+// Start runs start and registers the stop it returns, which may be nil, and
+// which may come with an error: what exists is stopped, failed or not. The
 // context given to start covers the start alone: it ends with ctx, or when the
 // group begins to end, and a component must not tie its life to it.
 //
@@ -81,9 +82,14 @@ func (g *Group) Start(ctx context.Context, name string, start func(context.Conte
 	interrupted := startCtx.Err() != nil && errors.Is(err, startCtx.Err())
 	detach()
 	cancel()
-	late := g.settle(c, stop, err)
+	late := g.settle(c, stop)
 	g.starting.Unlock()
 
+	if late { // the group has given this start up, and stops it no more
+		if stopErr := g.stopOne(name, stop); stopErr != nil {
+			g.record(stopErr)
+		}
+	}
 	if interrupted { // told to end while starting, and it did: nobody failed
 		g.end()
 		return errors.Join(fmt.Errorf("start %s: %w", name, ErrEnded), g.Stop())
@@ -93,9 +99,6 @@ func (g *Group) Start(ctx context.Context, name string, start func(context.Conte
 		return g.Stop()
 	}
 	if late {
-		if err := g.stopOne(name, stop); err != nil {
-			g.record(err)
-		}
 		return fmt.Errorf("start %s: it came up too late: %w", name, ErrEnded)
 	}
 	g.logger.Info("started", "component", name, "took", time.Since(began).Round(time.Millisecond))
@@ -212,14 +215,12 @@ func (g *Group) register(c *component) bool {
 	return true
 }
 
-// settle notes how a start went, and says whether it came too late to be stopped
+// settle notes what a start returned, and says whether it came too late to be stopped
 // by the group.
-func (g *Group) settle(c *component, stop Stop, err error) (late bool) {
+func (g *Group) settle(c *component, stop Stop) (late bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil && !c.abandoned {
-		c.stop = stop
-	}
+	c.stop = stop
 	close(c.settled)
 	return c.abandoned
 }

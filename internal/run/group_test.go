@@ -105,6 +105,22 @@ func TestFailureWhileStartingStopsWhatWasStarted(t *testing.T) {
 	}
 }
 
+func TestAStartThatFailsHalfWayIsStoppedToo(t *testing.T) {
+	var j journal
+	group := quiet()
+	notReady := errors.New("not ready in time")
+	err := group.Start(t.Context(), "supervisor", func(ctx context.Context) (Stop, error) {
+		stop, _ := j.component("supervisor")(ctx)
+		return stop, notReady
+	})
+	if !errors.Is(err, notReady) {
+		t.Errorf("Start = %v, want its error", err)
+	}
+	if diff := cmp.Diff([]string{"start supervisor", "stop supervisor"}, j.read()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestARunningComponentsFailureEndsTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
