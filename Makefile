@@ -46,6 +46,7 @@ check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	go mod verify
 
 bench: install-bench build ## Measure on real photographs; ARGS='…' goes to the benchmark
+	CGO_ENABLED=1 $(go_build) -o bin/kernelbench ./functions/resize/kernelbench
 	go run ./bench $(ARGS)
 
 clean: ## Remove what the build made (not lightcone-data, which is yours)

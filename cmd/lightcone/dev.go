@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -147,7 +148,7 @@ func serve(group *run.Group, name, address, flag string, accept func(net.Listene
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := accept(listener); err != nil {
+		if err := accept(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			group.Fail(name, err)
 		}
 	}()
