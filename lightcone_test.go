@@ -1,0 +1,67 @@
+package lightcone
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestNames(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		good bool
+	}{
+		{"resize", true}, {"a", true}, {"a-1", true}, {strings.Repeat("a", 63), true},
+		{"", false}, {strings.Repeat("a", 64), false}, {"1a", false}, {"-a", false}, {"A", false}, {"a_b", false}, {"a/b", false}, {"a\n", false}, {"ä", false},
+	} {
+		for _, err := range []error{TenantID(test.name).Validate(), FunctionName(test.name).Validate()} {
+			if (err == nil) != test.good {
+				t.Errorf("%q: %v", test.name, err)
+			}
+		}
+	}
+}
+
+// The example of the ULID specification: 01ARZ3NDEKTSV4RRFFQ69G5FAV.
+func TestCallIDIsAULID(t *testing.T) {
+	at := time.UnixMilli(0x01563e3ab5d3)
+	id, err := NewCallID(at, bytes.NewReader([]byte{0xd6, 0x76, 0x4c, 0x61, 0xef, 0xb9, 0x93, 0x02, 0xbd, 0x5b}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := id.String(); got != "01ARZ3NDEKTSV4RRFFQ69G5FAV" {
+		t.Errorf("the id reads %s", got)
+	}
+	if !id.Time().Equal(at) {
+		t.Errorf("it arrived at %v, not %v", id.Time(), at)
+	}
+}
+
+func TestCallIDsSortByArrival(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		random := rapid.SliceOfN(rapid.Byte(), 20, 20).Draw(t, "random")
+		first := rapid.Int64Range(0, 1<<48-2).Draw(t, "first")
+		later := rapid.Int64Range(first+1, 1<<48-1).Draw(t, "later")
+		a, errA := NewCallID(time.UnixMilli(first), bytes.NewReader(random[:10]))
+		b, errB := NewCallID(time.UnixMilli(later), bytes.NewReader(random[10:]))
+		if errA != nil || errB != nil || a.String() >= b.String() || len(a.String()) != 26 {
+			t.Fatalf("%s (%v) and %s (%v)", a, errA, b, errB)
+		}
+	})
+}
+
+func TestCallIDNeedsRandomness(t *testing.T) {
+	if id, err := NewCallID(time.Now(), bytes.NewReader(make([]byte, 9))); err == nil {
+		t.Errorf("nine bytes made %s", id)
+	}
+}
+
+func TestDigest(t *testing.T) {
+	// FIPS 180-2, appendix B.1.
+	if got := DigestOf([]byte("abc")).String(); got != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {
+		t.Errorf("SHA-256 of abc is %s", got)
+	}
+}
