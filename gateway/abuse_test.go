@@ -238,14 +238,14 @@ func TestStopsHalfWay(t *testing.T) {
 // nothing. Their calls are over, their slots are free, and each is cut off after
 // WriteTimeout.
 func TestSlowReader(t *testing.T) {
-	large := make([]byte, 16<<20)
+	large := make([]byte, 12<<20)
 	s := serve(t, 1, func(call *functions.Call, answer *functions.Answer) error {
 		if string(call.Query) == "large" {
 			answer.Status, answer.Body = 200, append(answer.Body[:0], large...)
 			return nil
 		}
 		return echo(call, answer)
-	}, func(c *Config) { c.WriteTimeout = 300 * time.Millisecond })
+	}, func(c *Config) { c.WriteTimeout = 1500 * time.Millisecond })
 	const slow = 3
 	for range slow {
 		client := s.dial(t)

@@ -15,8 +15,9 @@ type queueRules struct {
 func (r queueRules) evictAfter() time.Duration { return r.maxWait + r.maxWait/2 }
 
 // serviceWeight is the share of the newest call in the smoothed service time:
-// about the last sixteen calls count.
-const serviceWeight = 1.0 / 16
+// about the last thirty calls count. Counting fewer predicts waits too short after
+// a few quick calls, and so accepts calls that have to be refused later.
+const serviceWeight = 1.0 / 32
 
 // verdict is what the queue says to a call.
 type verdict int

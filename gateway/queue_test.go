@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -202,4 +203,66 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestQueueUnderOverload simulates a minute at three times the capacity, with
+// service times that vary as photographs do: the slots stay busy, and what is
+// answered is answered within the half second that is promised.
+func TestQueueUnderOverload(t *testing.T) {
+	const (
+		slots  = 2
+		mean   = 10 * time.Millisecond
+		load   = 3
+		tick   = 100 * time.Microsecond
+		length = time.Minute
+	)
+	config := DefaultConfig()
+	q := newQueue(queueRules{config.MaxWaitingCalls, config.MaxWait, config.InitialService, retryPause}, slots)
+	random := rand.New(rand.NewPCG(1, 2))
+	type busySlot struct {
+		t    *ticket
+		ends time.Time
+	}
+	var serving []busySlot
+	var took []time.Duration
+	evicted := 0
+	begin := func(now time.Time, turns ...*ticket) {
+		for _, turn := range turns {
+			turn.started = now
+			serving = append(serving, busySlot{turn, now.Add(time.Duration(random.ExpFloat64() * float64(mean)))})
+		}
+	}
+	for now := clock(0); now.Before(clock(length)); now = now.Add(tick) {
+		for i := 0; i < len(serving); i++ {
+			if done := serving[i]; !now.Before(done.ends) {
+				serving = slices.Delete(serving, i, i+1)
+				i--
+				took = append(took, now.Sub(done.t.joined))
+				begin(now, q.complete(now, now.Sub(done.t.started))...)
+			}
+		}
+		for q.waiting.len() > 0 && !now.Before(q.limit(q.waiting.ring[q.waiting.head])) {
+			_, turns := q.withdraw(now, q.waiting.ring[q.waiting.head])
+			begin(now, turns...)
+			evicted++
+		}
+		if random.Float64() < load*slots*float64(tick)/float64(mean) {
+			added := &ticket{deadline: now.Add(5 * time.Second)}
+			if q.join(now, added) == run {
+				begin(now, added)
+			}
+		}
+	}
+	slices.Sort(took)
+	p99 := took[len(took)*99/100]
+	t.Logf("answered %d, 99 of 100 within %v, took %d out of the queue", len(took), p99, evicted)
+	if fit := int(length / mean * slots); len(took) < fit*95/100 {
+		t.Errorf("%d calls were answered, %d fit", len(took), fit)
+	}
+	if p99 >= 500*time.Millisecond {
+		t.Errorf("99 of 100 answered calls took up to %v", p99)
+	}
+	if evicted > len(took)/100 {
+		t.Errorf("%d calls were accepted and then refused", evicted)
+	}
 }
