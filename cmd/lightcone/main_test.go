@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -9,7 +10,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The HTTP client that tests share keeps idle connections, each with two goroutines.
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built, err := build(); err == nil {
+			_ = os.RemoveAll(built)
+		}
+		os.Exit(code)
+	}), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
 
 // runCommand executes a command line as main does.
 func runCommand(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {

@@ -42,12 +42,11 @@ func BecomeFunctionIfAsked() {
 	if len(os.Args) != 2 || os.Args[0] != confineName {
 		return
 	}
-	if err := confineAndBecome([]byte(os.Args[1])); err != nil {
-		fmt.Fprintln(os.Stderr, "lightcone: confine:", err)
-	}
+	fmt.Fprintln(os.Stderr, "lightcone: confine:", confineAndBecome([]byte(os.Args[1])))
 	os.Exit(confineExitCode)
 }
 
+// confineAndBecome returns only to say why it could not.
 func confineAndBecome(argument []byte) error {
 	var order confinement
 	if err := json.Unmarshal(argument, &order); err != nil {

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	supervisor "lightcone/functions/runtime"
+)
+
+// photo is a real photograph: 2560 by 1600 pixels, 265 KB.
+const photo = "/usr/share/backgrounds/mate/nature/Garden.jpg"
+
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "lightcone-bin-")
+	if err != nil {
+		return "", err
+	}
+	output, err := exec.Command("go", "build", "-o", dir, "lightcone/cmd/lightcone", "lightcone/cmd/lightcone-resize").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, output)
+	}
+	return dir, err
+})
+
+// devTree is a real `lightcone dev`, built from this source.
+type devTree struct {
+	command     *exec.Cmd
+	data        string
+	api, manage string
+	said        *shared
+	ended       chan error
+}
+
+// shared is a buffer that a process writes and a test reads.
+type shared struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *shared) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func startDev(t *testing.T, data string, flags ...string) *devTree {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &devTree{data: data, api: freeAddress(t), manage: freeAddress(t), said: &shared{}, ended: make(chan error, 1)}
+	d.command = exec.Command(filepath.Join(bin, "lightcone"), append([]string{"dev", "--data", data, "--api", d.api, "--manage", d.manage}, flags...)...)
+	d.command.Stdout, d.command.Stderr = d.said, d.said
+	if err := d.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { d.ended <- d.command.Wait() }()
+	t.Cleanup(func() { d.stop(t) })
+	within(t, "it is up: "+strings.Join(d.command.Args, " "), func() bool { return strings.Contains(d.said.String(), "curl ") })
+	return d
+}
+
+// stop ends the tree as Ctrl-C does and checks that it went well.
+func (d *devTree) stop(t *testing.T) {
+	t.Helper()
+	if d.command.ProcessState != nil {
+		return
+	}
+	_ = d.command.Process.Signal(syscall.SIGTERM)
+	select {
+	case err := <-d.ended:
+		if err != nil {
+			t.Errorf("it ended with %v: %s", err, d.said)
+		}
+	case <-time.After(20 * time.Second):
+		_ = d.command.Process.Kill()
+		t.Errorf("it did not end within 20 s: %s", d.said)
+	}
+}
+
+// status is what the management listener tells of resize.
+func (d *devTree) status(t *testing.T) supervisor.Status {
+	t.Helper()
+	var all []supervisor.Status
+	response, err := http.Get("http://" + d.manage + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := json.NewDecoder(response.Body).Decode(&all); err != nil {
+		t.Fatal(err)
+	}
+	return all[0]
+}
+
+// post calls resize with the demo key.
+func (d *devTree) post(t *testing.T, query string, body []byte, change func(*http.Request)) (*http.Response, []byte) {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodPost, "http://"+d.api+"/function/resize?"+query, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(d.data, "demo.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(key)))
+	if change != nil {
+		change(request)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, answer
+}
+
+func within(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
+}
+
+func readBytes(t *testing.T, name string) []byte {
+	t.Helper()
+	return []byte(read(t, name))
+}
+
+func imageSize(t *testing.T, content []byte) image.Point {
+	t.Helper()
+	config, err := jpeg.DecodeConfig(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image.Pt(config.Width, config.Height)
+}
+
+func TestDevAnswersTheCommandItPrints(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--sample", photo)
+	_, line, _ := strings.Cut(d.said.String(), "Try it:")
+	line = strings.TrimSpace(line)
+	if output, err := exec.Command("bash", "-c", line).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", line, err, output)
+	}
+	if size := imageSize(t, readBytes(t, filepath.Join(d.data, "sample.jpg"))); size != image.Pt(300, 188) {
+		t.Errorf("the photograph is %v", size)
+	}
+	for _, part := range []string{"of CPU time", "isolation full", "Resized " + photo} {
+		if !strings.Contains(d.said.String(), part) {
+			t.Errorf("%q is not in what it said: %s", part, d.said)
+		}
+	}
+	for _, name := range []string{"demo.key", "operator.key"} {
+		if info, err := os.Stat(filepath.Join(d.data, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+}
+
+func TestDevsManagementWantsTheOperatorsKey(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--sample", photo)
+	for _, test := range []struct {
+		key    string
+		status int
+	}{{"operator.key", 200}, {"demo.key", 401}} {
+		request, _ := http.NewRequest(http.MethodGet, "http://"+d.manage+"/metrics", nil)
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(readBytes(t, filepath.Join(d.data, test.key)))))
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || response.StatusCode != test.status {
+			t.Errorf("%s: %d, %v", test.key, response.StatusCode, err)
+		}
+		if test.status == 200 && !strings.Contains(string(body), "lightcone_function_cpu_seconds_total") {
+			t.Errorf("the metrics lack the functions' CPU time: %.300s", body)
+		}
+	}
+}
+
+func TestDevCarriesOnAfterItsTreeIsKilled(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	first := startDev(t, data)
+	key := readBytes(t, filepath.Join(data, "demo.key"))
+	pids := first.status(t).PIDs
+	_ = first.command.Process.Kill()
+	<-first.ended
+	within(t, "its functions died with it", func() bool {
+		for _, pid := range pids {
+			if alive(pid) {
+				return false
+			}
+		}
+		return true
+	})
+	again := startDev(t, data)
+	if !bytes.Equal(key, readBytes(t, filepath.Join(data, "demo.key"))) {
+		t.Error("the demo key changed")
+	}
+	if response, _ := again.post(t, "width=100", readBytes(t, photo), nil); response.StatusCode != 200 {
+		t.Errorf("after the restart: %s", response.Status)
+	}
+}
+
+// alive says whether a process runs: a zombie that its new parent has not
+// collected does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
+}
+
+func TestDevSaysWhyItCannotStart(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "data"))
+	spoilt := t.TempDir()
+	if err := os.WriteFile(filepath.Join(spoilt, "demo.key"), []byte("not a key\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, data, api, want string }{
+		{"a data folder in use", d.data, freeAddress(t), "another Lightcone is running on the data folder"},
+		{"an address in use", t.TempDir(), d.api, "choose another address with --api"},
+		{"a spoilt key", spoilt, freeAddress(t), "does not hold a key"},
+		{"a data folder that is a file", photo, freeAddress(t), "data folder"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			output, err := exec.Command(d.command.Path, "dev", "--data", test.data, "--api", test.api, "--manage", freeAddress(t)).CombinedOutput()
+			if err == nil || !strings.Contains(string(output), test.want) {
+				t.Errorf("it said %q (%v), not %q", output, err, test.want)
+			}
+		})
+	}
+}
+
+func TestDevDropsNoCallWhenItStops(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "data"))
+	input := readBytes(t, photo)
+	const callers = 8
+	begun := make(chan struct{}, callers)
+	var group sync.WaitGroup
+	for range callers {
+		group.Go(func() {
+			body := &announced{Reader: bytes.NewReader(input), begun: begun}
+			request, _ := http.NewRequest(http.MethodPost, "http://"+d.api+"/function/resize?width=1200&format=webp", body)
+			request.ContentLength = int64(len(input))
+			request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(readBytes(t, filepath.Join(d.data, "demo.key")))))
+			request.Header.Set("X-Timeout", "30s")
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Errorf("a call in flight: %v", err)
+				return
+			}
+			answer, err := io.ReadAll(response.Body)
+			_ = response.Body.Close()
+			if err != nil || response.StatusCode != 200 && response.StatusCode != 503 {
+				t.Errorf("a call in flight: %s %v %.200s", response.Status, err, answer)
+			}
+		})
+	}
+	for range callers {
+		<-begun
+	}
+	d.stop(t)
+	group.Wait()
+}
+
+// announced tells when a request's body has been read to its end by the client:
+// from then on the call is the server's.
+type announced struct {
+	io.Reader
+	begun chan<- struct{}
+	once  sync.Once
+}
+
+func (a *announced) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	if err == io.EOF {
+		a.once.Do(func() { a.begun <- struct{}{} })
+	}
+	return n, err
+}
