@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -12,6 +13,19 @@ import (
 
 // rejectTime bounds telling a connection over the limit that it is one.
 const rejectTime = 100 * time.Millisecond
+
+// backlogTime is how long a shutdown goes on accepting: clients whose connection
+// the kernel had made already may have sent their call.
+const backlogTime = 20 * time.Millisecond
+
+// finishAccepting makes accept return once it has taken what waits in the
+// listener's backlog.
+func finishAccepting(listener net.Listener) {
+	if bounded, ok := listener.(interface{ SetDeadline(time.Time) error }); ok && bounded.SetDeadline(time.Now().Add(backlogTime)) == nil {
+		return
+	}
+	_ = listener.Close() // accept sees the error
+}
 
 // accept serves the listener's connections until it is closed.
 func (g *Gateway) accept(listener net.Listener) error {
@@ -23,10 +37,9 @@ func (g *Gateway) accept(listener net.Listener) error {
 			g.take(accepted)
 			continue
 		}
-		select {
-		case <-g.stop:
+		if g.draining.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed)) {
+			_ = listener.Close() // it is not needed any more
 			return nil
-		default:
 		}
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("gateway: the listener on %v was closed by another: %w", listener.Addr(), err)

@@ -4,7 +4,10 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // How much of a refused body is still read, and for how long. The first pair is
@@ -55,14 +58,33 @@ func (c *connection) drainAfterAnswer() {
 	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // however it ends, the connection is closed next
 }
 
+// unread says whether the client has sent something that nobody has read yet.
+func (c *connection) unread() bool {
+	raw, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	control, err := raw.SyscallConn()
+	if err != nil {
+		return false // closed
+	}
+	waiting := 0
+	err = control.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return err == nil && waiting > 0
+}
+
 // cut closes the connection from outside, whatever it is doing.
 func (c *connection) cut() {
 	c.state.Store(claimed)
 	_ = c.Conn.Close() // its own goroutine sees the error
 }
 
-// closeIfIdle closes the connection if no request of it is being served.
+// closeIfIdle closes the connection if no request of it is being served, nor
+// waiting in the kernel to be read.
 func (c *connection) closeIfIdle() {
+	if c.unread() {
+		return
+	}
 	if c.state.CompareAndSwap(idle, claimed) {
 		_ = c.Conn.Close() // its own goroutine sees the error
 	}

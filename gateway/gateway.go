@@ -62,8 +62,11 @@ type Gateway struct {
 	random   sync.Pool // of *bufio.Reader over crypto/rand
 	draining atomic.Bool
 
+	accepting sync.WaitGroup // one for each listener being served
+
 	mu          sync.Mutex
-	stopping    bool
+	closing     bool // no further listener; those there are take what is in their backlog
+	stopping    bool // no further connection
 	following   bool
 	listeners   map[net.Listener]struct{}
 	connections map[*connection]struct{}
@@ -172,19 +175,22 @@ var (
 // has ended; or the error that ended accepting, while open connections go on.
 func (g *Gateway) Serve(listener net.Listener) error {
 	g.mu.Lock()
-	if g.stopping {
+	if g.closing {
 		g.mu.Unlock()
 		_ = listener.Close() // it is not going to be used
 		return errStopped
 	}
 	g.listeners[listener] = struct{}{}
+	g.accepting.Add(1)
 	if !g.following {
 		g.following = true
 		g.owned++
 		go g.keepFollowing()
 	}
 	g.mu.Unlock()
-	if err := g.accept(listener); err != nil {
+	err := g.accept(listener)
+	g.accepting.Done()
+	if err != nil {
 		return err
 	}
 	<-g.stopped
@@ -236,15 +242,21 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 
 func (g *Gateway) stopAccepting() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.stopping {
+	if g.closing {
+		g.mu.Unlock()
 		return
 	}
+	g.closing = true
+	for listener := range g.listeners {
+		finishAccepting(listener)
+	}
+	g.mu.Unlock()
+	g.accepting.Wait()
+
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.stopping = true
 	close(g.stop)
-	for listener := range g.listeners {
-		_ = listener.Close() // accept sees the error
-	}
 	for conn := range g.connections {
 		conn.closeIfIdle()
 	}
