@@ -277,7 +277,7 @@ func TestBackgrounds(t *testing.T) {
 }
 
 func TestEveryFormatInAndOut(t *testing.T) {
-	picture := smallPhoto()
+	picture := photo(320, 200)
 	var animation bytes.Buffer
 	frame := image.NewPaletted(picture.Rect, color.Palette{color.NRGBA{200, 60, 50, 255}, color.Black})
 	second := image.NewPaletted(picture.Rect, color.Palette{color.Black, color.White})
@@ -289,19 +289,19 @@ func TestEveryFormatInAndOut(t *testing.T) {
 		file     []byte
 		still    *image.NRGBA
 	}{
-		{"JPEG", "jpeg", smallJPEG(), picture},
+		{"JPEG", "jpeg", jpegOf(picture, 95), picture},
 		{"PNG", "png", pngOf(picture), picture},
 		{"WebP", "webp", encoded(t, picture, bimg.WEBP, 95), picture},
 		{"AVIF", "avif", encoded(t, picture, bimg.AVIF, 80), picture},
 		{"HEIC", "jpeg", encoded(t, picture, bimg.HEIF, 90), picture},
-		{"GIF", "png", animation.Bytes(), flat(color.NRGBA{200, 60, 50, 255}, 640, 400)},
+		{"GIF", "png", animation.Bytes(), flat(color.NRGBA{200, 60, 50, 255}, 320, 200)},
 	} {
-		if got := call(t, input.file, "width=160").ContentType; got != "image/"+input.to {
+		if got := call(t, input.file, "width=80").ContentType; got != "image/"+input.to {
 			t.Errorf("%s comes back as %s", input.name, got)
 		}
-		want := see(t, call(t, pngOf(input.still), "width=160").Body)
+		want := see(t, call(t, pngOf(input.still), "width=80").Body)
 		for _, to := range []string{"jpeg", "png", "webp", "avif"} {
-			reply := call(t, input.file, "width=160&quality=90&format="+to)
+			reply := call(t, input.file, "width=80&quality=90&format="+to)
 			if f, err := sniff(reply.Body); err != nil || string(f) != to || reply.ContentType != "image/"+to {
 				t.Errorf("%s to %s: got a %s body as %s", input.name, to, f, reply.ContentType)
 			}

@@ -11,18 +11,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"image/jpeg"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -48,10 +49,19 @@ func main() {
 	width := flag.Int("width", 300, "output width in `px`")
 	rounds := flag.Int("rounds", 5, "rounds; the median is reported")
 	calls := flag.Int("calls", 20, "resizes per contestant in a round")
-	parallel := flag.Int("parallel", 1, "above 1, also measure the throughput of so many goroutines of bimg")
+	parallel := flag.Int("parallel", 1, "above 1, also measure the throughput of so many processes of bimg")
 	seconds := flag.Float64("seconds", 2, "length of each throughput measurement")
+	worker := flag.Bool("worker", false, "be one of --parallel's processes")
 	flag.Parse()
-	result, err := measure(*photo, *width, *rounds, *calls, *parallel, time.Duration(*seconds*float64(time.Second)))
+	length := time.Duration(*seconds * float64(time.Second))
+	if *worker {
+		if err := work(*photo, *width, length); err != nil {
+			fmt.Fprintln(os.Stderr, "kernelbench: worker:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	result, err := measure(*photo, *width, *rounds, *calls, *parallel, length)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(result)
 	}
@@ -88,11 +98,7 @@ func measure(photo string, width, rounds, calls, parallel int, length time.Durat
 			return err
 		}
 	}
-	raw := func() error {
-		_, err := bimg.Resize(input, bimg.Options{Width: width, Interpolator: bimg.Bilinear, Quality: quality})
-		runtime.KeepAlive(input)
-		return err
-	}
+	raw := func() error { return bimgAlone(input, width) }
 	contestants := []struct {
 		name  string
 		clock func() (time.Duration, error)
@@ -127,7 +133,7 @@ func measure(photo string, width, rounds, calls, parallel int, length time.Durat
 			seen[c.name] = append(seen[c.name], (after-before).Seconds()*1000/float64(calls))
 		}
 		if parallel > 1 {
-			rate, err := throughput(raw, parallel, length)
+			rate, err := throughput(photo, width, parallel, length)
 			if err != nil {
 				return report{}, fmt.Errorf("bimg in parallel: %w", err)
 			}
@@ -184,26 +190,93 @@ func floor(input []byte, scale int) error {
 	return nil
 }
 
-func throughput(run func() error, parallel int, length time.Duration) (float64, error) {
-	var done atomic.Int64
-	errs := make([]error, parallel)
-	start := time.Now()
-	var workers sync.WaitGroup
-	for i := range parallel {
-		workers.Go(func() {
-			for time.Since(start) < length && errs[i] == nil {
-				errs[i] = run()
-				done.Add(1)
-			}
-		})
+// throughput is the sum of the rates of so many processes of this program, each
+// running bimg on one thread. Goroutines of one process would do, but for
+// liborc, libvips's code generator: its allocator is not safe for threads, and
+// several pipelines at once crash a process every few minutes.
+func throughput(photo string, width, parallel int, length time.Duration) (total float64, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
 	}
-	workers.Wait()
-	for _, err := range errs {
+	type worker struct {
+		command *exec.Cmd
+		start   io.WriteCloser
+		output  *bufio.Reader
+	}
+	var workers []worker
+	defer func() {
+		for _, w := range workers {
+			_ = w.start.Close()                      // a worker that has not started ends
+			err = errors.Join(err, w.command.Wait()) // and one that has, by itself
+		}
+	}()
+	for range parallel {
+		command := exec.Command(self, "--photo", photo, "--width", fmt.Sprint(width), "--seconds", fmt.Sprint(length.Seconds()), "--worker")
+		command.Stderr = os.Stderr
+		start, err := command.StdinPipe()
 		if err != nil {
 			return 0, err
 		}
+		output, err := command.StdoutPipe()
+		if err != nil {
+			return 0, err
+		}
+		if err := command.Start(); err != nil {
+			return 0, err
+		}
+		workers = append(workers, worker{command, start, bufio.NewReader(output)})
 	}
-	return float64(done.Load()) / time.Since(start).Seconds(), nil
+	for _, w := range workers {
+		if _, err := w.output.ReadString('\n'); err != nil {
+			return 0, fmt.Errorf("wait for a worker to warm up: %w", err)
+		}
+	}
+	for _, w := range workers {
+		if _, err := io.WriteString(w.start, "go\n"); err != nil {
+			return 0, err
+		}
+	}
+	for _, w := range workers {
+		var rate float64
+		if _, err := fmt.Fscan(w.output, &rate); err != nil {
+			return 0, fmt.Errorf("read a worker's rate: %w", err)
+		}
+		total += rate
+	}
+	return total, nil
+}
+
+// work is one worker of throughput: warm up, say so, wait for the word, run,
+// print the rate.
+func work(photo string, width int, length time.Duration) error {
+	input, err := os.ReadFile(photo)
+	if err != nil {
+		return fmt.Errorf("read --photo: %w", err)
+	}
+	for range 3 {
+		if err := bimgAlone(input, width); err != nil {
+			return err
+		}
+	}
+	fmt.Println("ready")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		return fmt.Errorf("wait for the start: %w", err)
+	}
+	start, done := time.Now(), 0
+	for ; time.Since(start) < length; done++ {
+		if err := bimgAlone(input, width); err != nil {
+			return err
+		}
+	}
+	fmt.Println(float64(done) / time.Since(start).Seconds())
+	return nil
+}
+
+func bimgAlone(input []byte, width int) error {
+	_, err := bimg.Resize(input, bimg.Options{Width: width, Interpolator: bimg.Bilinear, Quality: quality})
+	runtime.KeepAlive(input)
+	return err
 }
 
 // ownCPU is this process's CPU time, all threads, in nanoseconds' resolution.
