@@ -16,7 +16,7 @@ type Config struct {
 
 	MaxBytesInFlight int64         // bodies and answers in memory, all calls together
 	MaxWaitingCalls  int           // calls in one function's queue
-	MaxWait          time.Duration // the longest wait for a slot that is worth accepting
+	MaxWait          time.Duration // the longest wait for a slot that is accepted; calls slower than a quarter of it may wait four times as long as they take
 	InitialService   time.Duration // how long a call is thought to take before any has been timed
 
 	DrainDelay time.Duration // between failing readiness and closing the listeners, for load balancers to notice
@@ -26,7 +26,7 @@ type Config struct {
 	Details func() any
 }
 
-// DefaultConfig is right for one machine. With MaxWait at 250 ms, answers stay
+// DefaultConfig is right for one machine. With MaxWait at 200 ms, answers stay
 // within 500 ms under overload for functions that run in tens of milliseconds.
 func DefaultConfig() Config {
 	return Config{
@@ -38,7 +38,7 @@ func DefaultConfig() Config {
 		WriteTimeout:     30 * time.Second,
 		MaxBytesInFlight: 512 << 20,
 		MaxWaitingCalls:  1024,
-		MaxWait:          250 * time.Millisecond,
+		MaxWait:          200 * time.Millisecond,
 		InitialService:   20 * time.Millisecond,
 	}
 }

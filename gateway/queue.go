@@ -5,14 +5,10 @@ import "time"
 // queueRules are the bounds of one function's queue.
 type queueRules struct {
 	maxWaiting     int           // calls
-	maxWait        time.Duration // the longest predicted wait that is accepted
+	maxWait        time.Duration // the longest predicted wait that is accepted, of calls that are short themselves
 	initialService time.Duration // the guess before the first call has been timed
 	retryPause     time.Duration // between two tries of a call that the worker had no room for
 }
-
-// evictAfter is how long a call waits at most. Predictions err, so it is longer
-// than the wait that is accepted, but still short enough for a useful refusal.
-func (r queueRules) evictAfter() time.Duration { return r.maxWait + r.maxWait/2 }
 
 // serviceWeight is the share of the newest call in the smoothed service time:
 // about the last thirty calls count. Counting fewer predicts waits too short after
@@ -71,6 +67,15 @@ func (q *queue) predictedWait() time.Duration {
 	return position * q.service / time.Duration(max(q.slots, 1))
 }
 
+// patientServices is how many times its own duration a call may wait: those
+// who ask for slow work expect to wait for it.
+const patientServices = 4
+
+// patience is the longest predicted wait that is accepted.
+func (q *queue) patience() time.Duration {
+	return max(q.rules.maxWait, patientServices*q.service)
+}
+
 // judge says what would become of a call that joined now. It changes nothing,
 // so a call can be refused before its body is read.
 func (q *queue) judge(now, deadline time.Time) verdict {
@@ -80,7 +85,7 @@ func (q *queue) judge(now, deadline time.Time) verdict {
 		return run
 	case q.waiting.len() >= q.rules.maxWaiting:
 		return full
-	case predicted > q.rules.maxWait || predicted > deadline.Sub(now)-q.service:
+	case predicted > q.patience() || predicted > deadline.Sub(now)-q.service:
 		return late
 	default:
 		return wait
@@ -153,9 +158,10 @@ func (q *queue) promote(now time.Time) []*ticket {
 }
 
 // limit is when a waiting call gives up: when its deadline could no longer be
-// kept, or when it has waited far longer than predicted.
+// kept, or when it has waited twice as long as was acceptable. Predictions err;
+// a smaller factor refuses calls late that were accepted in good faith.
 func (q *queue) limit(t *ticket) time.Time {
-	evict := t.joined.Add(q.rules.evictAfter())
+	evict := t.joined.Add(2 * q.patience())
 	if t.deadline.Before(evict) {
 		return t.deadline
 	}
