@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
-	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/gateway"
 	"lightcone/identity"
@@ -28,6 +26,7 @@ type devFlags struct {
 	data, api, manage, sample string
 	slots                     int
 	verbose                   bool
+	own, ownOnPort            []string
 }
 
 func newDevCommand() *cobra.Command {
@@ -48,6 +47,8 @@ drops no call.`,
 	f.StringVar(&flags.manage, "manage", "127.0.0.1:8081", "`address` of the management listener")
 	f.StringVar(&flags.sample, "sample", "", "photograph to resize once everything is up, as a demonstration")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one per core is best")
+	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
+	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
 	return command
 }
@@ -80,7 +81,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return err
 	}
-	specs, err := builtIn()
+	specs, err := catalogue(flags)
 	if err != nil {
 		return err
 	}
@@ -179,32 +180,4 @@ func waitReady(ctx context.Context, worker *supervisor.Supervisor) error {
 			return fmt.Errorf("%w: %w", err, ctx.Err())
 		}
 	}
-}
-
-// builtIn declares the functions that come with Lightcone.
-func builtIn() ([]functions.Spec, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this executable: %w", err)
-	}
-	resize := filepath.Join(filepath.Dir(self), "lightcone-resize")
-	if _, err := os.Stat(resize); err != nil {
-		return nil, fmt.Errorf("the resize function's executable belongs beside this one: %w; run `make build`", err)
-	}
-	const mebibyte = 1 << 20
-	return []functions.Spec{
-		{
-			Name: "resize", Command: []string{resize},
-			// A slot is one core: Go's own threads need no second.
-			Env:         []string{"GOMAXPROCS=1"},
-			MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: 20 * mebibyte,
-			RecycleAfterCalls: 20_000, RecycleAboveBytes: 400 * mebibyte,
-		},
-		{
-			Name: "echo", Command: []string{self, "function", "echo"},
-			Env:         []string{"GOMAXPROCS=1"},
-			MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: 20 * mebibyte,
-			RecycleAboveBytes: 200 * mebibyte,
-		},
-	}, nil
 }

@@ -254,6 +254,56 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
 }
 
+// A function of one's own needs nothing of Lightcone's: this one knows only
+// the standard library and $PORT.
+func TestDevRunsAFunctionOfOnesOwn(t *testing.T) {
+	own := filepath.Join(t.TempDir(), "own.go")
+	if err := os.WriteFile(own, []byte(ownFunctionSource), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	executable := filepath.Join(t.TempDir(), "own")
+	compile := exec.Command("go", "build", "-o", executable, own)
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := compile.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--port-function", "shout="+executable)
+	request, _ := http.NewRequest(http.MethodPost, "http://"+d.api+"/function/shout", strings.NewReader("hello"))
+	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(read(t, filepath.Join(d.data, "demo.key"))))
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusTeapot || string(body) != "HELLO" {
+		t.Errorf("%s %q, %v", response.Status, body, err)
+	}
+	if fault := response.Header.Get("X-Lightcone-Error"); fault != "function" {
+		t.Errorf("a status of the function's own is blamed on %q", fault)
+	}
+}
+
+const ownFunctionSource = `package main
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
+	http.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusTeapot)
+		w.Write(bytes.ToUpper(body))
+	})
+	panic(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
+}
+`
+
 func TestDevSaysWhyItCannotStart(t *testing.T) {
 	d := startDev(t, filepath.Join(t.TempDir(), "data"))
 	spoilt := t.TempDir()
