@@ -51,7 +51,9 @@
 //     half image.
 //   - What is decided (params, plan) is pure; libvips only carries it out.
 //   - One call at a time: Resize holds a lock, because libvips's error text and
-//     decode warnings are the process's, not the call's.
+//     decode warnings are the process's, not the call's, and because liborc, which
+//     generates its inner loops, is not safe for threads: two pipelines at once in
+//     one process corrupt its heap every few minutes. Use one process per core.
 //
 // # Two routes, one finish
 //
