@@ -192,8 +192,7 @@ func floor(input []byte, scale int) error {
 
 // throughput is the sum of the rates of so many processes of this program, each
 // running bimg on one thread. Goroutines of one process would do, but for
-// liborc, libvips's code generator: its allocator is not safe for threads, and
-// several pipelines at once crash a process every few minutes.
+// liborc: see the invariants of package resize.
 func throughput(photo string, width, parallel int, length time.Duration) (total float64, err error) {
 	self, err := os.Executable()
 	if err != nil {
