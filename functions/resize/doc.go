@@ -54,7 +54,8 @@
 //     decode warnings are the process's, not the call's, and because liborc, which
 //     generates libvips's inner loops, allocates code without a lock in the version
 //     of Debian 12 (0.4.33): two pipelines at once in a process can corrupt its
-//     heap, and did, about once in two minutes of both cores. One process per core.
+//     heap (three crashes seen in some twenty minutes of bimg on two threads). So:
+//     one process per core.
 //
 // # Two routes, one finish
 //
