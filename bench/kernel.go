@@ -12,12 +12,13 @@ import (
 
 // kernelReport is what functions/resize/kernelbench prints.
 type kernelReport struct {
-	CPU            map[string]float64 `json:"cpu_ms"`
-	CallsPerSecond float64            `json:"bimg_calls_per_second"`
+	CPU       map[string]float64 `json:"cpu_ms"`
+	Threads   float64            `json:"bimg_threads_per_second"`
+	Processes float64            `json:"bimg_processes_per_second"`
 }
 
 // runKernel runs one round of the kernel benchmark; parallel above 1 also
-// measures raw bimg on that many goroutines, for so long.
+// measures raw bimg on that many threads and processes, for so long each.
 func runKernel(ctx context.Context, photo string, calls, parallel int, length time.Duration) (kernelReport, error) {
 	command := exec.CommandContext(ctx, kernelBenchPath,
 		"--photo", photo, "--width", "300", "--rounds", "1", "--calls", strconv.Itoa(calls),

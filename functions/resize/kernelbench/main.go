@@ -3,7 +3,8 @@
 //
 //	{"photo","width","rounds","calls",
 //	 "cpu_ms":{"lightcone","develop","bimg","floor"},   medians over rounds, CPU ms per resize
-//	 "bimg_calls_per_second"}                           median over rounds, with --parallel above 1
+//	 "bimg_threads_per_second",                         resizes a second, medians over rounds, with
+//	 "bimg_processes_per_second"}                       --parallel above 1: in one process, in several
 //
 // Within a round the contestants take turns, so that a busy moment of the
 // machine hits all of them. "floor" is djpeg, decoding to the smallest size of at
@@ -24,6 +25,8 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,7 +44,8 @@ type report struct {
 	Rounds             int                `json:"rounds"`
 	Calls              int                `json:"calls"`
 	CPUms              map[string]float64 `json:"cpu_ms"`
-	BimgCallsPerSecond float64            `json:"bimg_calls_per_second,omitempty"`
+	ThreadsPerSecond   float64            `json:"bimg_threads_per_second,omitempty"`
+	ProcessesPerSecond float64            `json:"bimg_processes_per_second,omitempty"`
 }
 
 func main() {
@@ -49,13 +53,13 @@ func main() {
 	width := flag.Int("width", 300, "output width in `px`")
 	rounds := flag.Int("rounds", 5, "rounds; the median is reported")
 	calls := flag.Int("calls", 20, "resizes per contestant in a round")
-	parallel := flag.Int("parallel", 1, "above 1, also measure the throughput of so many processes of bimg")
+	parallel := flag.Int("parallel", 1, "above 1, also measure bimg's throughput on so many threads and processes")
 	seconds := flag.Float64("seconds", 2, "length of each throughput measurement")
-	worker := flag.Bool("worker", false, "be one of --parallel's processes")
+	worker := flag.Int("worker", 0, "be one of --parallel's processes, with so many threads")
 	flag.Parse()
 	length := time.Duration(*seconds * float64(time.Second))
-	if *worker {
-		if err := work(*photo, *width, length); err != nil {
+	if *worker > 0 {
+		if err := work(*photo, *width, *worker, length); err != nil {
 			fmt.Fprintln(os.Stderr, "kernelbench: worker:", err)
 			os.Exit(1)
 		}
@@ -110,7 +114,7 @@ func measure(photo string, width, rounds, calls, parallel int, length time.Durat
 		{"floor", childrenCPU, func() error { return floor(input, scale) }},
 	}
 	seen := map[string][]float64{}
-	var rates []float64
+	var threads, processes []float64
 	for round := range rounds {
 		for i := range contestants {
 			c := contestants[(i+round)%len(contestants)] // nobody is always first
@@ -133,19 +137,23 @@ func measure(photo string, width, rounds, calls, parallel int, length time.Durat
 			seen[c.name] = append(seen[c.name], (after-before).Seconds()*1000/float64(calls))
 		}
 		if parallel > 1 {
-			rate, err := throughput(photo, width, parallel, length)
+			together, err := threadsTogether(photo, width, parallel, length)
 			if err != nil {
-				return report{}, fmt.Errorf("bimg in parallel: %w", err)
+				return report{}, fmt.Errorf("bimg on threads: %w", err)
 			}
-			rates = append(rates, rate)
+			apart, err := throughput(photo, width, parallel, 1, length)
+			if err != nil {
+				return report{}, fmt.Errorf("bimg in processes: %w", err)
+			}
+			threads, processes = append(threads, together), append(processes, apart)
 		}
 	}
 	result := report{Photo: photo, Width: width, Rounds: rounds, Calls: calls, CPUms: map[string]float64{}}
 	for name, values := range seen {
 		result.CPUms[name] = median(values)
 	}
-	if len(rates) > 0 {
-		result.BimgCallsPerSecond = median(rates)
+	if parallel > 1 {
+		result.ThreadsPerSecond, result.ProcessesPerSecond = median(threads), median(processes)
 	}
 	return result, nil
 }
@@ -190,10 +198,24 @@ func floor(input []byte, scale int) error {
 	return nil
 }
 
+// crashTries is how often a measurement of threads is begun: pipelines at once
+// in one process crash it now and then (see the invariants of package resize),
+// which is bimg's trouble and not the reference's rate.
+const crashTries = 4
+
+// threadsTogether is bimg's rate in one process with so many threads.
+func threadsTogether(photo string, width, threads int, length time.Duration) (rate float64, err error) {
+	for range crashTries {
+		if rate, err = throughput(photo, width, 1, threads, length); err == nil {
+			return rate, nil
+		}
+	}
+	return 0, err
+}
+
 // throughput is the sum of the rates of so many processes of this program, each
-// running bimg on one thread. Goroutines of one process would do, but for
-// liborc: see the invariants of package resize.
-func throughput(photo string, width, parallel int, length time.Duration) (total float64, err error) {
+// running bimg on so many threads.
+func throughput(photo string, width, processes, threads int, length time.Duration) (total float64, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -210,8 +232,8 @@ func throughput(photo string, width, parallel int, length time.Duration) (total 
 			err = errors.Join(err, w.command.Wait()) // and one that has, by itself
 		}
 	}()
-	for range parallel {
-		command := exec.Command(self, "--photo", photo, "--width", fmt.Sprint(width), "--seconds", fmt.Sprint(length.Seconds()), "--worker")
+	for range processes {
+		command := exec.Command(self, "--photo", photo, "--width", fmt.Sprint(width), "--seconds", fmt.Sprint(length.Seconds()), "--worker", fmt.Sprint(threads))
 		command.Stderr = os.Stderr
 		start, err := command.StdinPipe()
 		if err != nil {
@@ -248,7 +270,7 @@ func throughput(photo string, width, parallel int, length time.Duration) (total 
 
 // work is one worker of throughput: warm up, say so, wait for the word, run,
 // print the rate.
-func work(photo string, width int, length time.Duration) error {
+func work(photo string, width, threads int, length time.Duration) error {
 	input, err := os.ReadFile(photo)
 	if err != nil {
 		return fmt.Errorf("read --photo: %w", err)
@@ -262,14 +284,20 @@ func work(photo string, width int, length time.Duration) error {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return fmt.Errorf("wait for the start: %w", err)
 	}
-	start, done := time.Now(), 0
-	for ; time.Since(start) < length; done++ {
-		if err := bimgAlone(input, width); err != nil {
-			return err
-		}
+	var done atomic.Int64
+	errs := make([]error, threads)
+	start := time.Now()
+	var group sync.WaitGroup
+	for i := range threads {
+		group.Go(func() {
+			for ; time.Since(start) < length && errs[i] == nil; done.Add(1) {
+				errs[i] = bimgAlone(input, width)
+			}
+		})
 	}
-	fmt.Println(float64(done) / time.Since(start).Seconds())
-	return nil
+	group.Wait()
+	fmt.Println(float64(done.Load()) / time.Since(start).Seconds())
+	return errors.Join(errs...)
 }
 
 func bimgAlone(input []byte, width int) error {
