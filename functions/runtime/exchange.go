@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 
 	"lightcone"
 	"lightcone/functions"
@@ -32,13 +35,34 @@ func (p *process) connect() error {
 		return err
 	}
 	p.connection = connection
+	deepen(connection)
 	if p.reader == nil {
-		p.reader, p.writer = bufio.NewReaderSize(connection, 16<<10), bufio.NewWriterSize(connection, 4<<10)
+		p.reader = bufio.NewReaderSize(connection, 16<<10)
 		return nil
 	}
 	p.reader.Reset(connection)
-	p.writer.Reset(connection)
 	return nil
+}
+
+// sendBuffer lets a usual input leave in one system call, without waiting for
+// the process to read the first half of it.
+const sendBuffer = 1 << 20
+
+// deepen asks for the send buffer, beyond the system's limit if it may.
+func deepen(connection net.Conn) {
+	raw, ok := connection.(syscall.Conn)
+	if !ok {
+		return
+	}
+	control, err := raw.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = control.Control(func(fd uintptr) { // the system's default works, too
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+		}
+	})
 }
 
 func (p *process) disconnect() {
@@ -53,8 +77,8 @@ func (p *process) askHealth() error {
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
-	request.SetRequestURI(functions.HealthPath)
-	request.SetHost("function")
+	request.Header.SetRequestURI(functions.HealthPath)
+	request.Header.SetHost("function")
 	if err := p.exchange(request, response, time.Now().Add(healthTimeout)); err != nil {
 		p.disconnect()
 		return err
@@ -73,10 +97,10 @@ func (p *process) exchange(request *fasthttp.Request, response *fasthttp.Respons
 	if err := p.connection.SetDeadline(deadline); err != nil {
 		return err
 	}
-	if err := request.Write(p.writer); err != nil {
-		return err
-	}
-	if err := p.writer.Flush(); err != nil {
+	body := request.Body()
+	request.Header.SetContentLength(len(body))
+	message := net.Buffers{request.Header.Header(), body}
+	if _, err := message.WriteTo(p.connection); err != nil {
 		return err
 	}
 	if err := response.ReadLimitBody(p.reader, maxAnswerBytes); err != nil {

@@ -41,7 +41,6 @@ type process struct {
 
 	connection net.Conn
 	reader     *bufio.Reader
-	writer     *bufio.Writer
 }
 
 // startProcess starts a copy of spec in dir, which it empties first, and
