@@ -21,7 +21,7 @@ func measureHop(ctx context.Context, s settings, r *report) error {
 		return err
 	}
 	defer t.stop()
-	proxy, err := startProxy(ctx, r.Cores)
+	proxy, err := startProxy(ctx, t.of("echo").Slots)
 	if err != nil {
 		return err
 	}
@@ -71,8 +71,8 @@ type proxy struct {
 	echoes  []*child
 }
 
-// startProxy runs as many echo functions as there are cores, one call at a time
-// each, as the supervisor runs them, and HAProxy before them.
+// startProxy runs as many echo functions as the supervisor does, one call at a
+// time each, and HAProxy before them.
 func startProxy(ctx context.Context, slots int) (*proxy, error) {
 	p := &proxy{}
 	var err error
