@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
 )
 
@@ -22,18 +21,15 @@ func measureEndToEnd(ctx context.Context, s settings, r *report) error {
 		return err
 	}
 	defer t.stop()
-	narrow, err := startTree(ctx, "--slots", strconv.Itoa(r.Cores))
+	r.heading(fmt.Sprintf("(b) end to end over HTTP: %d KB in, load from the same cores", len(photo)/1000))
+	message, err := newRequest(t.api, resizePath, t.key, photo)
 	if err != nil {
 		return err
 	}
-	defer narrow.stop()
-	r.heading(fmt.Sprintf("(b) end to end over HTTP: %d KB in, load from the same cores", len(photo)/1000))
-	message := newRequest(t.api, resizePath, t.key, photo)
-	toNarrow := newRequest(narrow.api, resizePath, narrow.key, photo)
+	defer message.close()
 	connections := 2 * r.Cores
 	closedLoop(ctx, t.api, message, connections, time.Second, maxCalls) // warm
-	closedLoop(ctx, narrow.api, toNarrow, connections, time.Second, maxCalls)
-	var rate, narrowRate, raw, apart, p50, p99, p999, client []float64
+	var rate, raw, apart, p50, p99, p999, client []float64
 	for range s.rounds {
 		kernel, err := runKernel(ctx, s.photo, 1, r.Cores, s.duration)
 		if err != nil {
@@ -51,11 +47,6 @@ func measureEndToEnd(ctx context.Context, s settings, r *report) error {
 		if err != nil {
 			return err
 		}
-		seenNarrow := closedLoop(ctx, narrow.api, toNarrow, connections, s.duration, maxCalls)
-		if err := seenNarrow.check(); err != nil {
-			return err
-		}
-		narrowRate = append(narrowRate, seenNarrow.rate())
 		raw = append(raw, kernel.Threads)
 		apart = append(apart, kernel.Processes)
 		rate = append(rate, seen.rate())
@@ -66,7 +57,6 @@ func measureEndToEnd(ctx context.Context, s settings, r *report) error {
 	}
 	const section = "end-to-end"
 	r.add(section, "calls answered", "/s", "", rate...)
-	r.add(section, fmt.Sprintf("calls answered with --slots %d", r.Cores), "/s", "", narrowRate...)
 	r.add(section, "raw bimg in-process, a thread a core", "/s", "", raw...)
 	r.add(section, "raw bimg in a process a core", "/s", "", apart...)
 	r.add(section, "calls answered : raw bimg in-process", "x", "at least 1.0", ratios(rate, raw)...)

@@ -26,6 +26,16 @@ func measureHop(ctx context.Context, s settings, r *report) error {
 		return err
 	}
 	defer proxy.stop()
+	toTree, err := newRequest(t.api, "/function/echo?bytes=8192", t.key, body)
+	if err != nil {
+		return err
+	}
+	defer toTree.close()
+	toProxy, err := newRequest(proxy.address, "/?bytes=8192", t.key, body)
+	if err != nil {
+		return err
+	}
+	defer toProxy.close()
 	r.heading("(c) one hop: CPU per call with echo, 256 KB in and 8 KB out")
 	contestants := []struct {
 		address string
@@ -34,8 +44,8 @@ func measureHop(ctx context.Context, s settings, r *report) error {
 		cost    []float64
 		rate    []float64
 	}{
-		{address: t.api, pid: t.pid(), message: newRequest(t.api, "/function/echo?bytes=8192", t.key, body)},
-		{address: proxy.address, pid: proxy.pid(), message: newRequest(proxy.address, "/?bytes=8192", t.key, body)},
+		{address: t.api, pid: t.pid(), message: toTree},
+		{address: proxy.address, pid: proxy.pid(), message: toProxy},
 	}
 	for range s.rounds {
 		for i := range contestants {

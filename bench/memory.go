@@ -36,7 +36,11 @@ func measureMemory(ctx context.Context, s settings, r *report) error {
 	r.add(section, "gateway and supervisor, idle", "MiB", "", main)
 	r.add(section, "a process of resize, idle", "MiB", "", slots...)
 
-	message := newRequest(t.api, resizePath, t.key, photo)
+	message, err := newRequest(t.api, resizePath, t.key, photo)
+	if err != nil {
+		return err
+	}
+	defer message.close()
 	for range 2 { // the second time shows whether the first was the last of the growth
 		if err := closedLoop(ctx, t.api, message, 2*r.Cores, s.duration, maxCalls).check(); err != nil {
 			return err
@@ -48,12 +52,16 @@ func measureMemory(ctx context.Context, s settings, r *report) error {
 	r.add(section, "gateway and supervisor, under load of the photograph", "MiB", "", main)
 	r.add(section, "a process of resize, under that load", "MiB", "", slots...)
 
-	message = newRequest(t.api, "/function/resize?width=64", t.key, small)
+	thumbnail, err := newRequest(t.api, "/function/resize?width=64", t.key, small)
+	if err != nil {
+		return err
+	}
+	defer thumbnail.close()
 	const parts = 10
 	var first, last, firstSlots, lastSlots float64
 	start := time.Now()
 	for part := range parts {
-		seen := closedLoop(ctx, t.api, message, 2*r.Cores, 10*time.Minute, s.steady/parts)
+		seen := closedLoop(ctx, t.api, thumbnail, 2*r.Cores, 10*time.Minute, s.steady/parts)
 		if err := seen.check(); err != nil {
 			return err
 		}

@@ -23,7 +23,11 @@ func measureOverload(ctx context.Context, s settings, r *report) error {
 	}
 	defer t.stop()
 	r.heading(fmt.Sprintf("(d) overload: %d times the capacity offered, open loop", overloadFactor))
-	message := newRequest(t.api, resizePath, t.key, photo)
+	message, err := newRequest(t.api, resizePath, t.key, photo)
+	if err != nil {
+		return err
+	}
+	defer message.close()
 	closedLoop(ctx, t.api, message, 2*r.Cores, time.Second, maxCalls) // warm
 	var peak, offered, goodput, p99, refusal50, refusal99, refusalMost, share []float64
 	for range s.rounds {

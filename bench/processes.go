@@ -109,8 +109,8 @@ type tree struct {
 	api, manage, key, dir string
 }
 
-// startTree starts it with further flags and waits until every process is warm.
-func startTree(ctx context.Context, flags ...string) (*tree, error) {
+// startTree starts it and waits until every process is warm.
+func startTree(ctx context.Context) (*tree, error) {
 	t := &tree{}
 	var err error
 	if t.dir, err = os.MkdirTemp("", "lightcone-bench-"); err != nil {
@@ -122,7 +122,7 @@ func startTree(ctx context.Context, flags ...string) (*tree, error) {
 	if t.manage, err = freeAddress(); err != nil {
 		return nil, err
 	}
-	if t.child, err = startChild("bin/lightcone", nil, append([]string{"dev", "--data", t.dir, "--api", t.api, "--manage", t.manage}, flags...)...); err != nil {
+	if t.child, err = startChild("bin/lightcone", nil, "dev", "--data", t.dir, "--api", t.api, "--manage", t.manage); err != nil {
 		return nil, err
 	}
 	err = t.await(ctx, func() bool {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,9 +92,9 @@ func TestServeListensWhereItIsTold(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := &http.Server{Handler: &adapter{}}
+			server := newServer(nil)
 			served := make(chan error, 1)
-			go func() { served <- server.Serve(listener) }()
+			go func() { served <- server.Serve(wholeAnswers{listener}) }()
 			conn, err := net.Dial(test.network, test.address+test.value)
 			if err != nil {
 				t.Fatal(err)
@@ -123,6 +124,65 @@ func TestServeListensWhereItIsTold(t *testing.T) {
 			t.Errorf("Serve: %v", err)
 		}
 	})
+}
+
+// One connection, many answers, of lengths around every buffer on the way.
+func TestAnswersOfAnyLengthArriveWhole(t *testing.T) {
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &countedListener{Listener: listener}
+	server := newServer(func(_ context.Context, _ *http.Request, body []byte) (Reply, error) { return Reply{Body: body}, nil })
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(wholeAnswers{counted}) }()
+	conn, err := net.Dial("unix", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	for _, length := range []int{0, 1, 100, 4000, 4096, 8192, 100_000, wholeAnswerLimit, wholeAnswerLimit + 1, 3 * wholeAnswerLimit, 5} {
+		before := counted.writes.Load()
+		input := strings.Repeat("x", length)
+		_, _ = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: f\r\nContent-Length: %d\r\n\r\n%s", length, input)
+		response, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		output, err := io.ReadAll(response.Body)
+		if err != nil || string(output) != input {
+			t.Fatalf("of %d bytes, %d came back: %v", length, len(output), err)
+		}
+		if writes := counted.writes.Load() - before; length < wholeAnswerLimit/2 && writes != 1 {
+			t.Errorf("an answer of %d bytes took %d writes", length, writes)
+		}
+	}
+	_ = conn.Close()
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	<-served
+}
+
+// countedListener counts the writes on its connections.
+type countedListener struct {
+	net.Listener
+	writes atomic.Int64
+}
+
+func (l *countedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return countedConn{conn, &l.writes}, err
+}
+
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 func freePort(t *testing.T) string {

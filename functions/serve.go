@@ -32,11 +32,20 @@ func Serve(handle Handler) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           &adapter{handle: handle},
-		ReadHeaderTimeout: 0, // the supervisor is the only client, and it holds the process's life
+	return fmt.Errorf("function: serve: %w", newServer(handle).Serve(wholeAnswers{listener}))
+}
+
+// newServer has no timeouts: the supervisor is its only client, and holds the
+// process's life.
+func newServer(handle Handler) *http.Server {
+	return &http.Server{
+		Handler: &adapter{handle: handle},
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			if state == http.StateIdle { // the answer is complete
+				conn.(*wholeAnswer).flush()
+			}
+		},
 	}
-	return fmt.Errorf("function: serve: %w", server.Serve(listener))
 }
 
 func listen() (net.Listener, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"lightcone/internal/problem"
@@ -138,9 +139,18 @@ func discard(stream io.Reader, left int, arm func(time.Time) error) bool {
 	if left < 0 || left > drainBytes || arm(time.Now().Add(drainTime)) != nil {
 		return false
 	}
-	n, err := io.Copy(io.Discard, stream)
+	buffer := waste.Get().(*[wasteSize]byte)
+	defer waste.Put(buffer)
+	// Alone, io.Discard would bring a buffer of its own, and a small one.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, stream, buffer[:])
 	return err == nil && n == int64(left)
 }
+
+// waste holds buffers for what is read only to be thrown away: large, because
+// refusing has to be cheap when there is much to refuse.
+var waste = sync.Pool{New: func() any { return new([wasteSize]byte) }}
+
+const wasteSize = 128 << 10
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {

@@ -46,7 +46,7 @@ drops no call.`,
 	f.StringVar(&flags.api, "api", "127.0.0.1:8080", "`address` of the front door")
 	f.StringVar(&flags.manage, "manage", "127.0.0.1:8081", "`address` of the management listener")
 	f.StringVar(&flags.sample, "sample", "", "photograph to resize once everything is up, as a demonstration")
-	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0)+1, "calls that each function runs at once: one a core, and one to keep the cores busy while a call is handed over")
+	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one a core is best")
 	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
 	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")

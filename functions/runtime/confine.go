@@ -74,6 +74,9 @@ func confineAndBecome(argument []byte) error {
 		return err
 	}
 	reached.MemoryBound = true
+	if err := yieldCores(); err != nil {
+		return err
+	}
 	if err := restrictFiles(order.Command[0], order.Dir); err != nil {
 		return err
 	}
@@ -122,9 +125,18 @@ func setLimits(memory int64, ownUserNamespace bool) error {
 			return fmt.Errorf("limit its %s to %d: %w", limit.name, limit.value, err)
 		}
 	}
-	// Functions yield to the supervisor and the gateway on a busy core, so that
-	// refusing a call stays quick however many are running. No error matters here.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 5)
+	return nil
+}
+
+// yieldCores makes the process give way, at once, to the supervisor and the
+// gateway whenever they have something to do, so that handing over and refusing
+// calls stay quick however many run: sched(7), SCHED_IDLE. The machine's other
+// services are other control groups, whose shares this does not touch.
+func yieldCores() error {
+	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
+	if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
+		return fmt.Errorf("yield the cores: %w", err)
+	}
 	return nil
 }
 

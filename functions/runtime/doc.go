@@ -2,7 +2,7 @@
 // functions warm, gives each one call at a time, meters what the call cost and
 // contains what goes wrong.
 //
-// A function has slots, about one per core, and one process more than slots: the
+// A function has slots, one per core, and one process more than slots: the
 // spare. A call takes a process that is ready; when a process dies, the spare is
 // already warm, so the next call does not wait for a start.
 //

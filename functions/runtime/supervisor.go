@@ -18,7 +18,7 @@ import (
 // Config says what a supervisor runs.
 type Config struct {
 	Functions []functions.Spec
-	Slots     int    // calls at once, for each function; one more than cores keeps them busy while a call is handed over
+	Slots     int    // calls at once, for each function; one per core makes CPU time and wall time agree
 	Dir       string // a folder of its own for the sockets; emptied at start; at most 80 bytes long
 	Logger    *slog.Logger
 	Metrics   prometheus.Registerer
