@@ -42,6 +42,7 @@ func main() {
 	flag.StringVar(&s.out, "out", "bench.json", "file for the figures as JSON")
 	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory")
 	flag.Parse()
+	runtime.GOMAXPROCS(1) // one core of load is plenty; more would spin on cores that are being measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := bench(ctx, s); err != nil {
