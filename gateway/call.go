@@ -170,6 +170,8 @@ func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, 
 			return err
 		}
 		c.request.Body = body.bytes[:n]
+	} else if !g.budget.reserve(0) { // no body, but its answer will take memory, too
+		return outOfBytes()
 	}
 	// Taken only now: a chunked body's trailer may have moved them.
 	c.request.Query = ctx.URI().QueryString()

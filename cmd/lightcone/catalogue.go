@@ -14,6 +14,8 @@ import (
 const (
 	mebibyte     = 1 << 20
 	maxBodyBytes = 20 * mebibyte
+
+	longestTimeout = time.Minute // the longest deadline that a caller may name
 )
 
 // catalogue is every function that `lightcone dev` runs: the two that come with
@@ -56,13 +58,13 @@ func builtIn() ([]functions.Spec, error) {
 			// A slot is one core: Go's own threads need no second.
 			Env: []string{"GOMAXPROCS=1"},
 			// An image of 50 Mpixel, unfolded and encoded, fits with room to spare.
-			MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: maxBodyBytes,
+			MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
 			RecycleAfterCalls: 20_000, RecycleAboveBytes: 400 * mebibyte,
 		},
 		{
 			Name: "echo", Command: []string{self, "function", "echo"},
 			Env:         []string{"GOMAXPROCS=1"},
-			MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: maxBodyBytes,
+			MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
 			RecycleAboveBytes: 200 * mebibyte,
 		},
 	}, nil
@@ -83,7 +85,7 @@ func ownFunction(value string) (functions.Spec, error) {
 	}
 	spec := functions.Spec{
 		Name: lightcone.FunctionName(name), Command: []string{path},
-		MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: time.Minute, MaxBodyBytes: maxBodyBytes,
+		MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
 		RecycleAboveBytes: 256 * mebibyte,
 	}
 	return spec, spec.Validate()

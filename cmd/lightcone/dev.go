@@ -93,7 +93,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	group := run.New(logger)
-	group.StopBound = 30 * time.Second // the front door drains calls of ordinary length
+	group.StopBound = longestTimeout + 5*time.Second // the front door drains the longest call
 	var worker *supervisor.Supervisor
 	_ = group.Start(ctx, "supervisor", func(ctx context.Context) (run.Stop, error) {
 		worker, err = supervisor.Start(supervisor.Config{
@@ -102,7 +102,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		if err != nil {
 			return nil, err
 		}
-		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker)
+		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
@@ -163,21 +163,28 @@ func serve(group *run.Group, name, address, flag string, accept func(net.Listene
 // startBound is how long the first processes may take to become ready.
 const startBound = 30 * time.Second
 
-// waitReady waits until every function can be called.
-func waitReady(ctx context.Context, worker *supervisor.Supervisor) error {
+// waitReady waits until every function can be called. One that cannot within
+// the bound is logged, and does not keep the others from being served.
+func waitReady(ctx context.Context, worker *supervisor.Supervisor, logger *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, startBound)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		err := worker.Ready()
-		if err == nil {
+		var missing []string
+		for _, status := range worker.Status() {
+			if status.Processes == 0 {
+				missing = append(missing, string(status.Function))
+			}
+		}
+		if len(missing) == 0 {
 			return nil
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, ctx.Err())
+			logger.Error("functions that do not start", "functions", missing, "after", startBound)
+			return worker.Ready()
 		}
 	}
 }

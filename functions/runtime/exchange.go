@@ -28,7 +28,11 @@ const (
 // connect opens the process's one connection if it is not open.
 func (p *process) connect() error {
 	if p.connection != nil {
-		return nil
+		quiet, err := silent(p.connection)
+		if quiet || err != nil {
+			return err
+		}
+		p.disconnect() // the process has closed it, as servers do with idle ones
 	}
 	connection, err := p.dial()
 	if err != nil {
@@ -42,6 +46,32 @@ func (p *process) connect() error {
 	}
 	p.reader.Reset(connection)
 	return nil
+}
+
+// silent looks at an idle connection without reading: true when nothing has
+// come, false when the process has closed it. Bytes that nobody asked for are an
+// error: they would be taken for the next call's answer.
+func silent(connection net.Conn) (quiet bool, err error) {
+	control, err := connection.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var byteRead [1]byte
+	var n int
+	var failed error
+	err = control.Control(func(fd uintptr) {
+		n, _, failed = unix.Recvfrom(int(fd), byteRead[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case errors.Is(failed, unix.EAGAIN):
+		return true, nil
+	case n > 0:
+		return false, errors.New("it sent something between two calls")
+	default: // closed or reset
+		return false, nil
+	}
 }
 
 // sendBuffer lets a usual input leave in one system call, without waiting for
@@ -100,23 +130,30 @@ func (p *process) exchange(request *fasthttp.Request, response *fasthttp.Respons
 	body := request.Body()
 	request.Header.SetContentLength(len(body))
 	message := net.Buffers{request.Header.Header(), body}
-	if _, err := message.WriteTo(p.connection); err != nil {
-		return err
+	_, unsent := message.WriteTo(p.connection)
+	if unsent != nil && !errors.Is(unsent, unix.EPIPE) && !errors.Is(unsent, unix.ECONNRESET) {
+		return unsent
 	}
+	// A function may refuse an input before it has read all of it.
 	if err := response.ReadLimitBody(p.reader, maxAnswerBytes); err != nil {
-		return err
+		return errors.Join(unsent, err)
 	}
 	if p.reader.Buffered() > 0 {
 		return errors.New("it sent more than one answer") // the rest would become the next caller's
 	}
-	if response.ConnectionClose() {
+	if unsent != nil || response.ConnectionClose() {
 		p.disconnect()
 	}
 	return nil
 }
 
+// errNotSent says that a process was gone before it could be given a call.
+var errNotSent = errors.New("the process had ended before the call")
+
 // run gives the process a call. After an error the process is dead or dying.
 func (p *process) run(call *functions.Call, answer *functions.Answer) error {
+	p.held.Lock()
+	defer p.held.Unlock()
 	request, response := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(request)
 	defer fasthttp.ReleaseResponse(response)
@@ -124,7 +161,7 @@ func (p *process) run(call *functions.Call, answer *functions.Answer) error {
 
 	before, err := p.clock.read()
 	if err != nil {
-		return p.explain(call, answer, 0, err)
+		return errNotSent
 	}
 	start := time.Now()
 	err = p.exchange(request, response, call.Deadline.Add(deadlineGrace))

@@ -125,7 +125,7 @@ func probe(executable string, spec functions.Spec, dir string) (program, error) 
 	var failures []error
 	for _, level := range levels() {
 		trial := program{level: level, executable: executable, command: spec.Command}
-		err := trial.try(dir)
+		err := trial.try(spec, dir)
 		if err == nil {
 			return trial, nil
 		}
@@ -135,9 +135,9 @@ func probe(executable string, spec functions.Spec, dir string) (program, error) 
 }
 
 // try starts one process at p's level and sets what it reached.
-func (p *program) try(dir string) error {
+func (p *program) try(spec functions.Spec, dir string) error {
 	if p.level.OwnUID {
-		if err := p.copyInto(filepath.Join(dir, "bin")); err != nil {
+		if err := p.copyInto(filepath.Join(dir, "bin"), string(spec.Name)); err != nil {
 			return err
 		}
 	}
@@ -166,36 +166,31 @@ func (p *program) try(dir string) error {
 	return nil
 }
 
-// copyInto puts both executables into dir, for every user to run, and uses them.
-func (p *program) copyInto(dir string) error {
+// copyInto puts both executables into dir, for every user to run, and uses
+// them: the function's under the function's name, the other under a name that no
+// function can have.
+func (p *program) copyInto(dir, name string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	place := func(from string) (string, error) {
-		to := filepath.Join(dir, filepath.Base(from))
-		source, err := os.Open(from)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = source.Close() }()
-		if _, err := os.Stat(to); err == nil {
-			return to, nil // another function's trial copied it
-		}
-		target, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-		if err != nil {
-			return "", err
-		}
-		_, err = io.Copy(target, source)
-		return to, errors.Join(err, target.Close())
-	}
-	var err error
-	if p.executable, err = place(p.executable); err != nil {
+	confiner, own := filepath.Join(dir, ".confine-"+name), filepath.Join(dir, name)
+	if err := errors.Join(copyExecutable(p.executable, confiner), copyExecutable(p.command[0], own)); err != nil {
 		return err
 	}
-	copied, err := place(p.command[0])
+	p.executable, p.command = confiner, append([]string{own}, p.command[1:]...)
+	return nil
+}
+
+func copyExecutable(from, to string) error {
+	source, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	p.command = append([]string{copied}, p.command[1:]...)
-	return nil
+	defer func() { _ = source.Close() }()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
 }

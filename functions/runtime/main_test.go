@@ -35,10 +35,54 @@ func TestMain(m *testing.M) {
 	case "die":
 		fmt.Fprintln(os.Stderr, "no library today")
 		os.Exit(3)
+	case "early":
+		fmt.Fprintln(os.Stderr, serveEarly())
+		os.Exit(1)
 	default:
+		if os.Getenv(envClosing) != "" {
+			fmt.Fprintln(os.Stderr, serveClosing())
+			os.Exit(1)
+		}
 		fmt.Fprintln(os.Stderr, functions.Serve(behave))
 		os.Exit(1)
 	}
+}
+
+// envClosing makes it a server that closes every connection after an answer.
+const envClosing = "LIGHTCONE_TEST_CLOSING"
+
+func listenForTest() (net.Listener, error) {
+	if port := os.Getenv(functions.EnvPort); port != "" {
+		return net.Listen("tcp", "127.0.0.1:"+port)
+	}
+	return net.Listen("unix", os.Getenv(functions.EnvSocket))
+}
+
+// serveClosing is an echo that keeps no connection open.
+func serveClosing() error {
+	listener, err := listenForTest()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(body)
+	})}
+	server.SetKeepAlivesEnabled(false)
+	return server.Serve(listener)
+}
+
+// serveEarly is healthy, and refuses every call from its headers.
+func serveEarly() error {
+	listener, err := listenForTest()
+	if err != nil {
+		return err
+	}
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != functions.HealthPath {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}
+	}))
 }
 
 // behave does what the parameter do says.
@@ -86,6 +130,17 @@ func behave(ctx context.Context, r *http.Request, body []byte) (functions.Reply,
 			}
 			touch(memory)
 		}
+	case "datagram":
+		_, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+		return say("%v", err)
+	case "outlive":
+		return say("%v", unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0))
+	case "late":
+		go func() {
+			time.Sleep(50 * time.Millisecond) // after the answer; the test waits for it to come
+			_ = answerRaw("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthief")
+		}()
+		return say("late")
 	case "fork":
 		_, err := os.StartProcess("/bin/true", []string{"true"}, &os.ProcAttr{})
 		return say("%v", err)
@@ -141,14 +196,22 @@ func hijack(what string) error {
 		"twice":   "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthief",
 		"huge":    "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
 	}[what]
+	if err := answerRaw(answer); err != nil {
+		return err
+	}
+	select {}
+}
+
+// answerRaw writes to every connection that this process has.
+func answerRaw(text string) error {
 	for fd := 3; fd < 64; fd++ {
 		if peer, err := unix.Getpeername(fd); err == nil && peer != nil {
-			if _, err := unix.Write(fd, []byte(answer)); err != nil {
+			if _, err := unix.Write(fd, []byte(text)); err != nil {
 				return err
 			}
 		}
 	}
-	select {}
+	return nil
 }
 
 const testFunction = lightcone.FunctionName("behave")

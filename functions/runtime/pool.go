@@ -193,13 +193,15 @@ func (p *pool) run(call *functions.Call, answer *functions.Answer) error {
 	}
 	defer func() { <-p.places }()
 	process, err := p.acquire(call.Deadline)
-	for err == nil && process.isDead() { // it died on the shelf: that is not this call's doing
-		process, err = p.acquire(call.Deadline)
-	}
 	if err != nil {
 		return err
 	}
-	err = process.run(call, answer)
+	for err = process.run(call, answer); errors.Is(err, errNotSent); err = process.run(call, answer) {
+		// It died on the shelf: that is not this call's doing.
+		if process, err = p.acquire(call.Deadline); err != nil {
+			return err
+		}
+	}
 	p.metrics.cpu.WithLabelValues(string(p.spec.Name)).Add(answer.CPU.Seconds())
 	if err == nil {
 		p.release(process)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +50,7 @@ func (s *foreignSocket) dial() (net.Conn, error) {
 	// AF_UNSPEC dissolves an earlier connection: connect(2).
 	var nowhere unix.RawSockaddrInet4
 	_, _, _ = unix.RawSyscall(unix.SYS_CONNECT, uintptr(s.socket), uintptr(unsafe.Pointer(&nowhere)), unsafe.Sizeof(nowhere))
-	if err := unix.Connect(s.socket, &unix.SockaddrInet4{Port: functionPort, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := s.connect(); err != nil {
 		return nil, fmt.Errorf("connect to port %d: %w", functionPort, err)
 	}
 	duplicate, err := unix.FcntlInt(uintptr(s.socket), unix.F_DUPFD_CLOEXEC, 0)
@@ -59,6 +60,37 @@ func (s *foreignSocket) dial() (net.Conn, error) {
 	file := os.NewFile(uintptr(duplicate), "function")
 	defer func() { _ = file.Close() }()
 	return net.FileConn(file)
+}
+
+// connectTimeout bounds a connection to a process that does not accept it.
+const connectTimeout = 2 * time.Second
+
+// connect connects without blocking, since the socket's mode is shared with the
+// connections that have been made of it, and waits for the outcome.
+func (s *foreignSocket) connect() error {
+	if err := unix.SetNonblock(s.socket, true); err != nil {
+		return err
+	}
+	err := unix.Connect(s.socket, &unix.SockaddrInet4{Port: functionPort, Addr: [4]byte{127, 0, 0, 1}})
+	if !errors.Is(err, unix.EINPROGRESS) {
+		return err
+	}
+	ready := []unix.PollFd{{Fd: int32(s.socket), Events: unix.POLLOUT}}
+	n, err := unix.Poll(ready, int(connectTimeout.Milliseconds()))
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Poll(ready, int(connectTimeout.Milliseconds()))
+	}
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return os.ErrDeadlineExceeded
+	}
+	outcome, err := unix.GetsockoptInt(s.socket, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && outcome != 0 {
+		err = unix.Errno(outcome)
+	}
+	return err
 }
 
 // receive takes the socket from the pair, without waiting for it.

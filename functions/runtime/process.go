@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,7 +39,9 @@ type process struct {
 	calls    int           // answered so far; only the call that holds the process touches it
 	resident atomic.Int64  // bytes, as last watched
 	overgrew atomic.Bool   // the watch killed it
+	inherits int64         // the supervisor's resident memory at the start, which counts as the process's peak
 
+	held       sync.Mutex // by the call that uses the connection, and by discard
 	connection net.Conn
 	reader     *bufio.Reader
 }
@@ -75,6 +78,10 @@ func startProcess(start func(*exec.Cmd) error, spec functions.Spec, program prog
 	} else {
 		p.command.Env = append(p.command.Env, functions.EnvSocket+"="+socket)
 		p.dial = func() (net.Conn, error) { return net.DialTimeout("unix", socket, startTimeout) }
+	}
+	if own, err := residentOf(os.Getpid()); err == nil {
+		p.inherits, _ = own.read() // 0 when unknown
+		own.close()
 	}
 	if err := start(p.command); err != nil {
 		closeSockets()
@@ -150,22 +157,14 @@ func (p *process) kill() { _ = p.command.Process.Kill() }
 // discard releases what the supervisor holds for a killed process, and waits
 // until it is gone.
 func (p *process) discard() {
-	p.disconnect()
 	<-p.dead
+	p.held.Lock() // a call may still be reading the answer it left
+	defer p.held.Unlock()
+	p.disconnect()
 	if p.memory.statm != nil {
 		p.memory.close()
 	}
 	_ = os.RemoveAll(p.dir)
-}
-
-// isDead says whether the process has been reaped.
-func (p *process) isDead() bool {
-	select {
-	case <-p.dead:
-		return true
-	default:
-		return false
-	}
 }
 
 // diesWithin waits for the end of a process that stopped answering.
@@ -193,13 +192,14 @@ func (p *process) endedByUs() bool {
 	return known && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// peakMemory is the most that a dead process ever had resident, in bytes.
+// peakMemory is the most that a dead process ever had resident, in bytes, as far
+// as that is known: until it became the function it was a copy of the supervisor.
 func (p *process) peakMemory() int64 {
 	usage, known := p.command.ProcessState.SysUsage().(*syscall.Rusage)
-	if !known {
-		return 0
+	if !known || usage.Maxrss<<10 <= p.inherits+p.inherits/8 { // getrusage(2) counts in KiB
+		return p.resident.Load()
 	}
-	return usage.Maxrss << 10 // getrusage(2) counts in KiB
+	return usage.Maxrss << 10
 }
 
 // watch takes the process's resident memory and kills it when it is over its

@@ -14,12 +14,12 @@ import (
 // serve a socket. Everything else fails with EPERM.
 var allowed = [][]string{
 	{ // memory
-		"brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "msync", "mincore", "membarrier", "mlock", "munlock", "get_mempolicy",
+		"brk", "munmap", "mremap", "mprotect", "madvise", "msync", "mincore", "membarrier", "mlock", "munlock", "get_mempolicy",
 	},
 	{ // threads, signals and timers of its own
 		"futex", "futex_waitv", "set_robust_list", "get_robust_list", "set_tid_address", "rseq", "sched_yield",
-		"sched_getaffinity", "sched_setaffinity", "sched_getparam", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "getcpu",
-		"arch_prctl", "prctl", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait",
+		"sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "getcpu",
+		"arch_prctl", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait",
 		"rt_sigsuspend", "rt_sigpending", "sigaltstack", "restart_syscall", "pause", "alarm", "setitimer", "getitimer",
 		"timer_create", "timer_settime", "timer_gettime", "timer_getoverrun", "timer_delete",
 	},
@@ -33,7 +33,7 @@ var allowed = [][]string{
 	{ // files: which ones is Landlock's to say
 		"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "close", "close_range", "lseek",
 		"open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "fstatat", "statx", "access", "faccessat", "faccessat2",
-		"readlink", "readlinkat", "getdents", "getdents64", "fcntl", "dup", "dup2", "dup3", "ioctl", "fadvise64",
+		"readlink", "readlinkat", "getdents", "getdents64", "dup", "dup2", "dup3", "fadvise64",
 		"statfs", "fstatfs", "unlink", "unlinkat", "fsync", "fdatasync", "ftruncate",
 	},
 	{ // waiting
@@ -42,12 +42,18 @@ var allowed = [][]string{
 	},
 	{ // serving; there is no connect: a function is called, it does not call
 		"bind", "listen", "accept", "accept4", "getsockname", "getpeername", "getsockopt", "setsockopt", "sendto", "recvfrom",
-		"sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "shutdown", "sendfile", "splice", "socketpair",
+		"sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "shutdown", "sendfile", "splice",
 	},
 	{ // becoming the function; what may be executed is Landlock's to say
 		"execve",
 	},
 }
+
+// The two ioctl requests that are fcntl's F_SETOWN by another name: asm-generic/sockios.h.
+const (
+	fioSetOwn   = 0x8901
+	sioSetGroup = 0x8902
+)
 
 // filterSystemCalls installs the filter for the process, and for what it becomes.
 func filterSystemCalls(usePort bool) error {
@@ -79,6 +85,12 @@ func systemCallPolicy(usePort bool, pid int) (seccomp.Policy, error) {
 	equal := func(argument uint32, value int) seccomp.Condition {
 		return seccomp.Condition{Argument: argument, Operation: seccomp.Equal, Value: uint64(value)}
 	}
+	none := func(argument uint32, values ...uint64) (conditions seccomp.ArgumentConditions) {
+		for _, value := range values {
+			conditions = append(conditions, seccomp.Condition{Argument: argument, Operation: seccomp.NotEqual, Value: value})
+		}
+		return conditions
+	}
 	stream := func(family int) seccomp.ArgumentConditions { // datagrams could be sent to anybody's socket
 		return seccomp.ArgumentConditions{
 			equal(0, family),
@@ -95,6 +107,13 @@ func systemCallPolicy(usePort bool, pid int) (seccomp.Policy, error) {
 		{Name: "prlimit64", Conditions: seccomp.ArgumentConditions{equal(0, 0)}},
 		{Name: "prlimit64", Conditions: seccomp.ArgumentConditions{equal(0, pid)}},
 		{Name: "socket", Conditions: stream(unix.AF_UNIX)},
+		{Name: "socketpair", Conditions: stream(unix.AF_UNIX)},
+		// Shared anonymous memory outlives its mapping's pages and counts against no limit.
+		{Name: "mmap", Conditions: seccomp.ArgumentConditions{{Argument: 3, Operation: seccomp.BitsNotSet, Value: unix.MAP_SHARED}}},
+		{Name: "mmap", Conditions: seccomp.ArgumentConditions{{Argument: 3, Operation: seccomp.BitsNotSet, Value: unix.MAP_ANONYMOUS}}},
+		{Name: "prctl", Conditions: none(0, unix.PR_SET_PDEATHSIG)},                          // it dies with the supervisor
+		{Name: "fcntl", Conditions: none(1, unix.F_SETOWN, unix.F_SETOWN_EX, unix.F_SETSIG)}, // signals by way of a file
+		{Name: "ioctl", Conditions: none(1, fioSetOwn, sioSetGroup)},
 	}
 	if usePort {
 		conditional = append(conditional,
