@@ -35,25 +35,24 @@ func measureOverload(ctx context.Context, s settings, r *report) error {
 	}
 	defer message.close()
 	closedLoop(ctx, t.api, message, 2*r.Cores, time.Second, maxCalls) // warm
-	var peak, offered, goodput, p99, refusal50, refusal99, refusalMost, share, doorShare, loadShare []float64
+	var peak, offered, goodput, p99, refusal50, refusal99, refusalMost, share, left, doorShare, loadShare []float64
 	for range s.rounds {
-		capacity := closedLoop(ctx, t.api, message, 2*r.Cores, s.duration, maxCalls)
-		if err := capacity.check(); err != nil {
-			return err
-		}
-		load := overloadFactor * capacity.rate()
-		before, err := t.shares()
+		capacity, calm, err := t.measured(r.Cores, func() *outcome {
+			return closedLoop(ctx, t.api, message, 2*r.Cores, s.duration, maxCalls)
+		})
 		if err != nil {
 			return err
 		}
-		seen := openLoop(ctx, t.api, message, overloadConnections, s.duration, load)
-		after, err := t.shares()
-		if err = errors.Join(err, seen.check()); err != nil {
+		load := overloadFactor * capacity.rate()
+		seen, busy, err := t.measured(r.Cores, func() *outcome {
+			return openLoop(ctx, t.api, message, overloadConnections, s.duration, load)
+		})
+		if err != nil {
 			return err
 		}
-		cores := float64(r.Cores) * seen.elapsed.Seconds()
-		doorShare = append(doorShare, 100*(after.door-before.door).Seconds()/cores)
-		loadShare = append(loadShare, 100*(after.load-before.load).Seconds()/cores)
+		doorShare = append(doorShare, 100*busy.door)
+		loadShare = append(loadShare, 100*busy.load)
+		left = append(left, seen.rate()/(1-busy.load)/(capacity.rate()/(1-calm.load)))
 		if seen.refused.TotalCount() == 0 {
 			return fmt.Errorf("%.0f calls/s were offered and none refused: this was no overload", load)
 		}
@@ -71,6 +70,7 @@ func measureOverload(ctx context.Context, s settings, r *report) error {
 	r.add(section, "offered", "/s", "", offered...)
 	r.add(section, "goodput: answered", "/s", "", goodput...)
 	r.add(section, "goodput : peak", "x", "at least 0.9", share...)
+	r.add(section, "goodput : peak, on the cores that the load leaves", "x", "", left...)
 	r.add(section, "p99 of the answered", "ms", "under 500", p99...)
 	r.add(section, "time to refuse, p50", "ms", "", refusal50...)
 	r.add(section, "time to refuse, p99", "ms", "under 50", refusal99...)
@@ -80,13 +80,22 @@ func measureOverload(ctx context.Context, s settings, r *report) error {
 	return nil
 }
 
-// shares is the CPU time used so far by the front door and by this program.
-type shares struct{ door, load time.Duration }
+// shares are parts of all cores: what the front door used, and this program.
+type shares struct{ door, load float64 }
 
-func (t *tree) shares() (s shares, err error) {
-	if s.door, err = cpuOf(t.pid()); err != nil {
-		return s, err
+// measured runs a load and says what it and the front door took of the cores.
+func (t *tree) measured(cores int, run func() *outcome) (*outcome, shares, error) {
+	used := func() (door, load time.Duration, err error) {
+		door, err = cpuOf(t.pid())
+		load, own := cpuOf(os.Getpid())
+		return door, load, errors.Join(err, own)
 	}
-	s.load, err = cpuOf(os.Getpid())
-	return s, err
+	door, load, err := used()
+	if err != nil {
+		return nil, shares{}, err
+	}
+	seen := run()
+	doorAfter, loadAfter, err := used()
+	all := float64(cores) * seen.elapsed.Seconds()
+	return seen, shares{door: (doorAfter - door).Seconds() / all, load: (loadAfter - load).Seconds() / all}, errors.Join(err, seen.check())
 }
