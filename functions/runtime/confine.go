@@ -128,13 +128,13 @@ func setLimits(memory int64, ownUserNamespace bool) error {
 	return nil
 }
 
-// yieldCores makes the process give way, at once, to the supervisor and the
-// gateway whenever they have something to do, so that handing over and refusing
-// calls stay quick however many run: sched(7), SCHED_IDLE. The machine's other
-// services are other control groups, whose shares this does not touch.
+// niceness is how much a function gives way to the supervisor and the gateway
+// on a busy core: enough for refusing to stay quick however many calls run, and
+// not so much (SCHED_IDLE was measured) that each refusal interrupts one.
+const niceness = 5
+
 func yieldCores() error {
-	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}
-	if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, niceness); err != nil {
 		return fmt.Errorf("yield the cores: %w", err)
 	}
 	return nil
