@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 export PATH := $(PATH):/usr/local/go/bin
 
 build_packages := build-essential pkg-config libvips-dev
-run_packages   := mate-backgrounds
+run_packages   := mate-backgrounds curl
 test_packages  := $(run_packages)
 bench_packages := $(run_packages) haproxy libjpeg-turbo-progs
 
