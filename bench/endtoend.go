@@ -9,24 +9,33 @@ import (
 
 const resizePath = "/function/resize?width=300&quality=80"
 
+// startResizing starts a tree and makes the call that resizes the photograph.
+func startResizing(ctx context.Context, name string) (*tree, request, error) {
+	photo, err := os.ReadFile(name)
+	if err != nil {
+		return nil, request{}, err
+	}
+	t, err := startTree(ctx)
+	if err != nil {
+		return nil, request{}, err
+	}
+	message, err := newRequest(t.api, resizePath, t.key, photo)
+	if err != nil {
+		t.stop()
+	}
+	return t, message, err
+}
+
 // measureEndToEnd is (b): the same photograph over HTTP, through the front door,
 // against raw bimg on all cores in the same minute.
 func measureEndToEnd(ctx context.Context, s settings, r *report) error {
-	photo, err := os.ReadFile(s.photo)
-	if err != nil {
-		return err
-	}
-	t, err := startTree(ctx)
+	t, message, err := startResizing(ctx, s.photo)
 	if err != nil {
 		return err
 	}
 	defer t.stop()
-	r.heading(fmt.Sprintf("(b) end to end over HTTP: %d KB in, load from the same cores", len(photo)/1000))
-	message, err := newRequest(t.api, resizePath, t.key, photo)
-	if err != nil {
-		return err
-	}
 	defer message.close()
+	r.heading(fmt.Sprintf("(b) end to end over HTTP: %d KB in, load from the same cores", message.length/1000))
 	connections := 2 * r.Cores
 	closedLoop(ctx, t.api, message, connections, time.Second, maxCalls) // warm
 	var rate, raw, apart, p50, p99, p999, client []float64

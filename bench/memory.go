@@ -7,26 +7,22 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
-	"os"
 	"time"
 )
 
 // measureMemory is (e): resident memory at idle, under load, and over a great
 // many calls.
 func measureMemory(ctx context.Context, s settings, r *report) error {
-	photo, err := os.ReadFile(s.photo)
-	if err != nil {
-		return err
-	}
 	small, err := smallPhoto()
 	if err != nil {
 		return err
 	}
-	t, err := startTree(ctx)
+	t, message, err := startResizing(ctx, s.photo)
 	if err != nil {
 		return err
 	}
 	defer t.stop()
+	defer message.close()
 	r.heading("(e) memory, resident")
 	const section = "memory"
 	main, slots, err := t.memory()
@@ -36,11 +32,6 @@ func measureMemory(ctx context.Context, s settings, r *report) error {
 	r.add(section, "gateway and supervisor, idle", "MiB", "", main)
 	r.add(section, "a process of resize, idle", "MiB", "", slots...)
 
-	message, err := newRequest(t.api, resizePath, t.key, photo)
-	if err != nil {
-		return err
-	}
-	defer message.close()
 	for range 2 { // the second time shows whether the first was the last of the growth
 		if err := closedLoop(ctx, t.api, message, 2*r.Cores, s.duration, maxCalls).check(); err != nil {
 			return err

@@ -19,21 +19,13 @@ const overloadConnections = 64
 // measureOverload is (d): three times the capacity offered at a fixed rate,
 // whatever becomes of the calls.
 func measureOverload(ctx context.Context, s settings, r *report) error {
-	photo, err := os.ReadFile(s.photo)
-	if err != nil {
-		return err
-	}
-	t, err := startTree(ctx)
+	t, message, err := startResizing(ctx, s.photo)
 	if err != nil {
 		return err
 	}
 	defer t.stop()
-	r.heading(fmt.Sprintf("(d) overload: %d times the capacity offered, open loop", overloadFactor))
-	message, err := newRequest(t.api, resizePath, t.key, photo)
-	if err != nil {
-		return err
-	}
 	defer message.close()
+	r.heading(fmt.Sprintf("(d) overload: %d times the capacity offered, open loop", overloadFactor))
 	closedLoop(ctx, t.api, message, 2*r.Cores, time.Second, maxCalls) // warm
 	var peak, offered, goodput, p99, refusal50, refusal99, refusalMost, share, left, doorShare, loadShare []float64
 	for range s.rounds {

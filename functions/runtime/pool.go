@@ -35,9 +35,8 @@ type pool struct {
 
 	mu      sync.Mutex
 	idle    []*process                   // ready, the warmest last
-	alive   map[*process]struct{}        // every started process, for the watch
+	alive   map[*process]chan<- struct{} // every started process, and how to ask its berth to replace it
 	waiting []chan<- *process            // calls that have a place and wait for a process, in order
-	retired map[*process]chan<- struct{} // asks a busy or idle process's berth to replace it
 }
 
 func newPool(s *Supervisor, spec functions.Spec, program program) *pool {
@@ -47,7 +46,7 @@ func newPool(s *Supervisor, spec functions.Spec, program program) *pool {
 		dir: filepath.Join(s.config.Dir, string(spec.Name)), start: s.launcher.start,
 		logger: s.logger.With("function", spec.Name), metrics: s.metrics,
 		places: make(chan struct{}, slots), closing: make(chan struct{}),
-		alive: make(map[*process]struct{}), retired: make(map[*process]chan<- struct{}),
+		alive: make(map[*process]chan<- struct{}),
 	}
 	for i := range slots + spares {
 		p.berths.Add(1)
@@ -101,8 +100,7 @@ func (p *pool) berth(number int) {
 func (p *pool) add(process *process, retire chan<- struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.alive[process] = struct{}{}
-	p.retired[process] = retire
+	p.alive[process] = retire
 	p.offer(process)
 }
 
@@ -121,7 +119,6 @@ func (p *pool) remove(process *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.alive, process)
-	delete(p.retired, process)
 	for i, other := range p.idle {
 		if other == process {
 			p.idle = append(p.idle[:i], p.idle[i+1:]...)
@@ -178,9 +175,8 @@ func (p *pool) release(process *process) {
 	}
 	p.metrics.recycled.WithLabelValues(string(p.spec.Name)).Inc()
 	p.logger.Debug("process replaced", "reason", reason, "calls", process.calls)
-	if retire, here := p.retired[process]; here {
-		retire <- struct{}{} // buffered, and a process is released once
-		delete(p.retired, process)
+	if retire, here := p.alive[process]; here {
+		retire <- struct{}{} // buffered, and a process that is not offered again is released no more
 	}
 }
 
