@@ -98,4 +98,9 @@ func FunctionMay(kind problem.Kind) bool {
 type Offer struct {
 	Spec  Spec
 	Slots int
+
+	// ColdStart is how long a call may wait while there is no slot at all, for a
+	// function whose first process is started when it is called; 0 = no longer
+	// than for a slot that is taken.
+	ColdStart time.Duration
 }

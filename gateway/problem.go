@@ -44,6 +44,7 @@ var rows = map[problem.Kind]row{
 	problem.OutOfMemory:      {502, "Function out of memory"},
 	problem.FunctionFailed:   {502, "Function failed"},
 	problem.Overloaded:       {503, "Overloaded"},
+	problem.WorkerLost:       {502, "Worker lost"},
 	problem.DeadlineExceeded: {504, "Deadline exceeded"},
 	problem.Internal:         {500, "Internal error"},
 }

@@ -28,23 +28,24 @@ const (
 // services are the folders that never import each other. Each function under
 // functions/ is one more.
 var services = []string{
-	"client", "gateway", "identity", "queue", "usage", "usage/billing", "scheduler", "consul", "jobs",
+	"client", "gateway", "identity", "queue", "usage", "usage/billing", "scheduler", "consul", "jobs", "bulk", "capacity",
 }
 
 // commands wire services together; each folder below cmd is one more.
-var commands = []string{"bench"}
+var commands = []string{"bench", "cluster", "terraform"}
 
 // vendors says which folders (with all below them) may import a vendor's library.
 var vendors = map[string][]string{
-	"github.com/valyala/fasthttp":      {"gateway", "functions/runtime", "bench"},
+	"github.com/valyala/fasthttp":      {"gateway", "functions/runtime", "functions/wire", "bench"},
 	"github.com/h2non/bimg":            {"functions/resize"},
 	"github.com/hashicorp/consul/api":  {"consul"},
-	"github.com/hashicorp/nomad/api":   {"jobs"},
+	"github.com/hashicorp/nomad/api":   {"jobs", "terraform/standin"},
 	"github.com/redis/go-redis":        {"identity"},
 	"github.com/nats-io":               {"queue"},
 	"github.com/duckdb":                {"usage/billing"},
 	"github.com/marcboeker/go-duckdb":  {"usage/billing"},
 	"github.com/spf13/cobra":           {"cmd"},
+	"gocloud.dev":                      {"bulk", "usage"},
 	"github.com/davidbyttow/govips/v2": {}, // the other binding of libvips: one is enough
 }
 

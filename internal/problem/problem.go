@@ -35,6 +35,7 @@ const (
 	OutOfMemory      Kind = "out-of-memory"      // function: its process outgrew its memory bound
 	FunctionFailed   Kind = "function-failed"    // function: it answered something that is not HTTP, or failed inside
 	Overloaded       Kind = "overloaded"         // platform: shedding; the call was not run
+	WorkerLost       Kind = "worker-lost"        // platform: the machine that ran the call went away before it answered
 	DeadlineExceeded Kind = "deadline-exceeded"  // either: the call's one deadline passed
 	Internal         Kind = "internal"           // platform: a bug of ours
 )
