@@ -1,0 +1,236 @@
+# The load balancer: HAProxy, which finds the gateways in Consul. It runs on edge
+# hosts, whose addresses the region's name points to.
+
+variable "datacenters" {
+  description = "Datacenters to run in."
+  type        = list(string)
+  default     = ["*"]
+}
+
+variable "count" {
+  description = "Load balancers, each on an edge host of its own."
+  type        = number
+  default     = 1
+}
+
+variable "bind" {
+  description = "Addresses to take calls on; * is every one of the host."
+  type        = list(string)
+  default     = ["*"]
+}
+
+variable "port" {
+  description = "Port for calls."
+  type        = number
+  default     = 8080
+  validation {
+    condition     = var.port >= 1024 && var.port <= 65535
+    error_message = "The port must be 1024 to 65535: HAProxy runs without privileges here."
+  }
+}
+
+variable "operator_bind" {
+  description = "Address of the operators' port: statistics, and the metrics of every service. Never a public one."
+  type        = string
+  default     = "127.0.0.1"
+}
+
+variable "operator_port" {
+  description = "Port of the operators' pages."
+  type        = number
+  default     = 8404
+}
+
+variable "most_gateways" {
+  description = "The most gateways that are used."
+  type        = number
+  default     = 32
+}
+
+variable "retry_kib" {
+  description = "A call up to this size, in KiB, is sent to another gateway when its own dies before it answers; larger ones are not kept for that."
+  type        = number
+  default     = 512
+  validation {
+    condition     = var.retry_kib >= 16 && var.retry_kib <= 4096
+    error_message = "The retry_kib must be 16 to 4096: each call in flight takes twice as much memory at most."
+  }
+}
+
+variable "memory" {
+  description = "Memory in MB."
+  type        = number
+  default     = 512
+}
+
+locals {
+  binds = join("\n", [for address in var.bind : "  bind ${address}:${var.port}"])
+  # Half of the memory for calls in flight, two buffers each.
+  calls = floor(var.memory * 1024 / 2 / (2 * var.retry_kib))
+}
+
+job "front-door" {
+  datacenters = var.datacenters
+  type        = "service"
+
+  group "haproxy" {
+    count = var.count
+
+    constraint {
+      attribute = "${node.class}"
+      value     = "edge"
+    }
+
+    constraint {
+      distinct_hosts = true
+    }
+
+    # Its port is taken while it runs, so there is no canary: one after the other.
+    update {
+      max_parallel      = 1
+      auto_revert       = true
+      health_check      = "checks"
+      min_healthy_time  = "3s"
+      healthy_deadline  = "45s"
+      progress_deadline = "2m"
+    }
+
+    restart {
+      attempts = 10
+      interval = "1m"
+      delay    = "1s"
+      mode     = "delay"
+    }
+
+    network {
+      port "calls" {
+        static = var.port
+      }
+      port "operator" {
+        static = var.operator_port
+      }
+    }
+
+    service {
+      name = "front-door"
+      port = "calls"
+      tags = ["calls"]
+      check {
+        name     = "reaches a gateway"
+        type     = "http"
+        path     = "/readyz"
+        interval = "2s"
+        timeout  = "1s"
+      }
+    }
+
+    task "haproxy" {
+      driver       = "exec"
+      user         = "nobody"
+      kill_signal  = "SIGUSR1" # finish what has begun
+      kill_timeout = "75s"
+
+      config {
+        command = "/usr/sbin/haproxy"
+        args    = ["-db", "-f", "${NOMAD_TASK_DIR}/haproxy.cfg"]
+      }
+
+      template {
+        destination = "${NOMAD_TASK_DIR}/haproxy.cfg"
+        # What the two sides of a line mean to HAProxy, Consul's templates must not read.
+        left_delimiter  = "<<<"
+        right_delimiter = ">>>"
+        data            = <<-HAPROXY
+          global
+            maxconn ${max(64, local.calls)}
+            tune.bufsize ${var.retry_kib * 1024}
+            log stdout format raw local0 notice
+            hard-stop-after 70s
+
+          defaults
+            mode http
+            log global
+            timeout connect 500ms
+            timeout client 70s
+            timeout server 70s
+            timeout http-request 15s
+            timeout http-keep-alive 60s
+            timeout queue 2s
+            timeout check 1s
+            # A gateway that cannot be reached, or dies without a word: another one.
+            retries 3
+            option redispatch 1
+            retry-on conn-failure empty-response
+            # A rack without power says nothing at all: ask after a second of silence.
+            option srvtcpka
+            srvtcpka-idle 1s
+            srvtcpka-intvl 1s
+            srvtcpka-cnt 2
+
+          # Consul on this host. While it is away, what was last known goes on.
+          resolvers consul
+            nameserver local tcp@127.0.0.1:8600
+            accepted_payload_size 65535
+            resolve_retries 2
+            timeout resolve 1s
+            timeout retry 500ms
+            hold valid 1s
+            hold obsolete 0s
+            hold nx 30d
+            hold timeout 30d
+            hold refused 30d
+            hold other 30d
+
+          frontend calls
+          ${local.binds}
+            default_backend gateways
+
+          backend gateways
+            balance leastconn
+            option http-buffer-request
+            option httpchk GET /readyz
+            http-check expect status 200
+            default-server check inter 500ms fall 2 rise 1 tcp-ut 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            server-template gateway ${var.most_gateways} _gateway._tcp.service.consul
+
+          frontend operator
+            bind ${var.operator_bind}:${var.operator_port}
+            http-request use-service prometheus-exporter if { path /metrics /metrics/front-door }
+            use_backend metrics-gateway if { path /metrics/gateway /metrics/gateway-manage }
+            use_backend metrics-worker-resize if { path /metrics/worker-resize }
+            use_backend metrics-scheduler if { path /metrics/scheduler }
+            stats enable
+            stats uri /
+            stats refresh 5s
+
+          # One instance's metrics, for the links in Consul's UI; the operator's key
+          # is the password.
+          backend metrics-gateway
+            http-request set-path /metrics
+            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            server-template gateway ${var.most_gateways} _gateway-manage._tcp.service.consul
+
+          backend metrics-worker-resize
+            http-request set-path /metrics
+            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            server-template worker ${var.most_gateways} _worker-resize._tcp.service.consul
+
+          backend metrics-scheduler
+            http-request set-path /metrics
+            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            server-template scheduler 8 _scheduler._tcp.service.consul
+        HAPROXY
+      }
+
+      resources {
+        cpu    = 500
+        memory = var.memory
+      }
+
+      logs {
+        max_files     = 3
+        max_file_size = 5
+      }
+    }
+  }
+}

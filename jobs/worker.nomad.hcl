@@ -1,0 +1,238 @@
+# The fleet of one function: each worker runs its processes, confined and metered,
+# and gateways send it calls. The scheduler sets the count between the bounds.
+
+variable "datacenters" {
+  description = "Datacenters to run in."
+  type        = list(string)
+  default     = ["*"]
+}
+
+variable "release_url" {
+  description = "Where Lightcone's release is: an address of its .tar.gz."
+  type        = string
+  validation {
+    condition     = regex_replace(var.release_url, "^(https?|s3|gcs)://.+[.]tar[.]gz$", "") == "" && var.release_url != ""
+    error_message = "The release_url must be the http(s), s3 or gcs address of a .tar.gz that make release made."
+  }
+}
+
+variable "release_sha256" {
+  description = "SHA-256 of the release, in hexadecimal: a release that was changed on the way does not start."
+  type        = string
+  validation {
+    condition     = regex_replace(var.release_sha256, "^[0-9a-f]{64}$", "") == "" && var.release_sha256 != ""
+    error_message = "The release_sha256 must be 64 hexadecimal digits, as sha256sum prints them."
+  }
+}
+
+variable "function" {
+  description = "The function this fleet runs: a name that comes with Lightcone, such as resize, or NAME=PATH with an executable on the workers' machines."
+  type        = string
+  default     = "resize"
+  validation {
+    condition     = regex_replace(var.function, "^[a-z][a-z0-9-]{0,15}(=/.+)?$", "") == "" && var.function != ""
+    error_message = "The function must be a name of at most 16 lower-case letters, digits and dashes, or NAME=/PATH/OF/EXECUTABLE."
+  }
+}
+
+variable "floor" {
+  description = "The fewest workers. 0 lets the scheduler stop the last one while nobody calls."
+  type        = number
+  default     = 3
+  validation {
+    condition     = var.floor >= 0
+    error_message = "The floor must be 0 or more workers."
+  }
+}
+
+variable "ceiling" {
+  description = "The most workers."
+  type        = number
+  default     = 12
+  validation {
+    condition     = var.ceiling >= 1
+    error_message = "The ceiling must be at least 1 worker."
+  }
+}
+
+variable "slots" {
+  description = "Calls that each worker runs at once: as many as it has cores."
+  type        = number
+  default     = 1
+  validation {
+    condition     = var.slots >= 1 && var.slots <= 1024
+    error_message = "The slots must be 1 to 1024, one for each core."
+  }
+}
+
+variable "cpu" {
+  description = "CPU share, in MHz; ignored where cores is not 0."
+  type        = number
+  default     = 1000
+}
+
+variable "cores" {
+  description = "Cores for this worker alone; 0 shares them by cpu."
+  type        = number
+  default     = 0
+}
+
+variable "memory" {
+  description = "Memory in MB that is set aside for it: 64 MB for itself and 80 MB for each slot and the spare are usual."
+  type        = number
+  default     = 256
+}
+
+variable "memory_max" {
+  description = "Memory in MB that it may use for a moment, where Nomad allows oversubscription: a slot may take 1536 MB for the largest image."
+  type        = number
+  default     = 2048
+}
+
+locals {
+  name = split("=", var.function)[0]
+}
+
+job "worker" {
+  id          = "worker-${local.name}"
+  name        = "worker-${local.name}"
+  datacenters = var.datacenters
+  type        = "service"
+
+  group "worker" {
+    # No count: it starts at the floor, and an update keeps what the scheduler set.
+    scaling {
+      enabled = true
+      min     = var.floor
+      max     = var.ceiling
+    }
+
+    spread {
+      attribute = "${meta.rack}"
+    }
+
+    constraint {
+      attribute = "${node.class}"
+      value     = "worker"
+    }
+
+    # A new build, or a new configuration, which is the same here, first proves
+    # itself as one worker of many. If it does not become healthy, all goes back.
+    update {
+      canary            = 1
+      max_parallel      = 1
+      auto_promote      = true
+      auto_revert       = true
+      health_check      = "checks"
+      min_healthy_time  = "5s"
+      healthy_deadline  = "60s"
+      progress_deadline = "3m"
+    }
+
+    restart {
+      attempts = 3
+      interval = "1m"
+      delay    = "1s"
+      mode     = "fail"
+    }
+
+    reschedule {
+      delay          = "5s"
+      delay_function = "exponential"
+      max_delay      = "1m"
+      unlimited      = true
+    }
+
+    # A rack that is cut off gets replacements elsewhere, and its own back when it heals.
+    disconnect {
+      lost_after = "1h"
+      replace    = true
+      reconcile  = "keep_original"
+    }
+
+    network {
+      port "calls" {}
+      port "manage" {}
+    }
+
+    service {
+      name = "worker-${local.name}"
+      port = "calls"
+      tags = ["calls"]
+      meta {
+        manage  = "${NOMAD_ADDR_manage}"
+        version = "${var.release_sha256}"
+      }
+      check {
+        name     = "has a live process"
+        type     = "http"
+        path     = "/readyz"
+        interval = "2s"
+        timeout  = "1s"
+      }
+    }
+
+    task "worker" {
+      driver = "exec"
+      user   = "nobody"
+
+      # Out of Consul first; the gateways notice; then the calls that run are
+      # answered, others are sent elsewhere; then it ends.
+      shutdown_delay = "3s"
+      kill_signal    = "SIGTERM"
+      kill_timeout   = "75s"
+
+      artifact {
+        source = var.release_url
+        options {
+          checksum = "sha256:${var.release_sha256}"
+        }
+      }
+
+      config {
+        command = "local/lightcone"
+        args    = ["worker"]
+      }
+
+      env {
+        LIGHTCONE_LISTEN            = "${NOMAD_IP_calls}:${NOMAD_PORT_calls}"
+        LIGHTCONE_MANAGE            = "${NOMAD_IP_manage}:${NOMAD_PORT_manage}"
+        LIGHTCONE_FUNCTION          = "${var.function}"
+        LIGHTCONE_SLOTS             = "${var.slots}"
+        LIGHTCONE_SOCKETS           = "${NOMAD_TASK_DIR}/run"
+        LIGHTCONE_FLEET_KEY_FILE    = "${NOMAD_SECRETS_DIR}/fleet.key"
+        LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
+      }
+
+      # The keys come from the Nomad variable nomad/jobs.
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/fleet.key"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .fleet_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        splay       = "30s"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/operator.key"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .operator_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        splay       = "30s"
+      }
+
+      resources {
+        cpu        = var.cores == 0 ? var.cpu : null
+        cores      = var.cores == 0 ? null : var.cores
+        memory     = var.memory
+        memory_max = max(var.memory, var.memory_max)
+      }
+
+      logs {
+        max_files     = 3
+        max_file_size = 5
+      }
+    }
+  }
+}
