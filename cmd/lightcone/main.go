@@ -50,6 +50,7 @@ func newRoot() *cobra.Command {
 		newDevCommand(),
 		newCallCommand(),
 		newFunctionCommand(),
+		newPlanCommand(),
 		newVersionCommand(),
 	)
 	return root
