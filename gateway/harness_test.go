@@ -98,14 +98,21 @@ type served struct {
 // the test's end. change may be nil.
 func serve(t testing.TB, slots int, run func(*functions.Call, *functions.Answer) error, change func(*Config)) *served {
 	t.Helper()
+	w := &worker{run: run}
+	w.offer(echoOffer(slots))
+	s := serveWorker(t, w, prometheus.NewRegistry(), change)
+	s.worker = w
+	return s
+}
+
+// serveWorker is serve in front of any Worker; the result's own is nil.
+func serveWorker(t testing.TB, w Worker, registry *prometheus.Registry, change func(*Config)) *served {
+	t.Helper()
 	config := DefaultConfig()
 	if change != nil {
 		change(&config)
 	}
-	w := &worker{run: run}
-	w.offer(echoOffer(slots))
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	registry := prometheus.NewRegistry()
 	g, err := New(config, w, keys{}, registry, logger)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +124,6 @@ func serve(t testing.TB, slots int, run func(*functions.Call, *functions.Answer)
 	s := &served{
 		Gateway:  g,
 		address:  listener.Addr().String(),
-		worker:   w,
 		registry: registry,
 		client:   &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
 		ended:    make(chan error, 1),

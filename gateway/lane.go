@@ -17,8 +17,9 @@ type lane struct {
 	spec    atomic.Pointer[functions.Spec] // nil while the worker does not offer the function
 	metrics *laneMetrics
 
-	mu    sync.Mutex
-	queue *queue
+	mu      sync.Mutex
+	queue   *queue
+	refused int64 // calls not run for want of a slot
 }
 
 // retryPause is how long the gateway waits before it asks a worker again that
@@ -41,18 +42,18 @@ func (l *lane) nameFor(name []byte) lightcone.FunctionName {
 // follow takes over what the worker offers now; nil when it offers the function
 // no more. Those who wait keep their places until their limits.
 func (l *lane) follow(now time.Time, offer *functions.Offer) {
-	slots := 0
+	slots, coldStart := 0, time.Duration(0)
 	if offer == nil {
 		l.spec.Store(nil)
 	} else {
 		l.spec.Store(&offer.Spec)
-		slots = offer.Slots
+		slots, coldStart = offer.Slots, offer.ColdStart
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.queue.slots != slots {
-		wake(l.queue.resize(now, slots))
-	}
+	// Also when nothing has changed: a queue whose worker had no room tries again here,
+	// should neither a completion nor a call that came back do it.
+	wake(l.queue.resize(now, slots, coldStart))
 }
 
 // judge refuses a call that would not get its turn in time, before its body is read.
@@ -108,10 +109,13 @@ func (l *lane) comeBack(t *ticket) error {
 func (l *lane) await(t *ticket, patience time.Duration) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	select {
-	case <-t.turn:
-		return nil
-	case <-timer.C:
+	for left := patience; left > 0; left = l.left(t) {
+		timer.Reset(left)
+		select {
+		case <-t.turn:
+			return nil
+		case <-timer.C:
+		}
 	}
 	now := time.Now()
 	l.mu.Lock()
@@ -123,10 +127,22 @@ func (l *lane) await(t *ticket, patience time.Duration) error {
 		<-t.turn
 		return nil
 	case !now.Before(t.deadline):
+		l.refused++
 		return lateInQueue()
 	default:
 		return l.refusal(evict)
 	}
+}
+
+// left is for how much longer t may wait than it was going to: the last slot may
+// have gone meanwhile, and with it began the wait for a cold start.
+func (l *lane) left(t *ticket) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t.cold == 0 {
+		return 0
+	}
+	return time.Until(l.queue.limit(t))
 }
 
 // leave gives back the slot after a call that held it for service.
@@ -150,6 +166,13 @@ func (l *lane) report() readyFunction {
 	return readyFunction{Name: l.name, Slots: l.queue.slots, Waiting: l.queue.waiting.len(), Running: l.queue.running}
 }
 
+// demand is what the lane has of calls.
+func (l *lane) demand() Demand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return Demand{Function: l.name, Waiting: l.queue.waiting.len(), Running: l.queue.running, Refused: l.refused}
+}
+
 // wake tells calls that it is their turn. It never blocks: see ticket.turn.
 func wake(turns []*ticket) {
 	for _, t := range turns {
@@ -171,6 +194,7 @@ func (l *lane) refusal(said verdict) error {
 		err = problem.New(problem.Overloaded, "This call waited longer than expected for its turn; it was not run, so it is safe to send it again.")
 	}
 	l.metrics.shed.Inc()
+	l.refused++
 	err.RetryAfter = l.queue.predictedWait()
 	return err
 }

@@ -35,6 +35,7 @@ type ticket struct {
 	deadline time.Time     // the call's own
 	joined   time.Time     // when its body was in
 	started  time.Time     // when a slot was last its own
+	cold     time.Duration // how long after joining it may wait for the first slot to be made; 0 = it waits for one that is taken
 	turn     chan struct{} // room for the one message it ever holds: a slot is yours
 }
 
@@ -45,13 +46,23 @@ type ticket struct {
 // Invariants: a call waits only if every slot is taken, another call waits in
 // front of it, or the worker has just said that it has no room; calls start in
 // the order in which they joined; running never grows past slots.
+//
+// Others may use the same slots, so the worker can be full while the queue
+// counts free ones. A refusal teaches the queue what its share is: what it runs at
+// that moment. It refills that share as calls complete, and tries for more only
+// once every retryPause, first with one call, then two, four and so on, until the
+// worker refuses again. So a full worker is asked a few hundred times a second,
+// and not by every waiting call at every completion.
 type queue struct {
-	rules   queueRules
-	slots   int
-	running int
-	waiting fifo
-	service time.Duration // smoothed time that a call holds a slot
-	pause   time.Time     // until then nothing starts, unless a call completes: the worker had no room
+	rules     queueRules
+	slots     int
+	coldStart time.Duration // how long a call may wait while there is no slot at all; 0 = as ever
+	running   int
+	waiting   fifo
+	service   time.Duration // smoothed time that a call holds a slot
+	pause     time.Time     // the next try for more than share; zero when the worker has room as far as is known
+	share     int           // while pause is set: how many calls the worker was seen to take
+	step      int           // by how much the next try raises share
 }
 
 func newQueue(rules queueRules, slots int) *queue {
@@ -81,16 +92,29 @@ func (q *queue) patience() time.Duration {
 func (q *queue) judge(now, deadline time.Time) verdict {
 	predicted := q.predictedWait()
 	switch {
-	case q.waiting.len() == 0 && q.running < q.slots && !now.Before(q.pause):
+	case q.waiting.len() == 0 && q.running < q.room(now):
 		return run
 	case q.waiting.len() >= q.rules.maxWaiting:
 		return full
+	case q.awaitsColdStart():
+		return wait // no prediction holds: the first slot is being made because this call waits
 	case predicted > q.patience() || predicted > deadline.Sub(now)-q.service:
 		return late
 	default:
 		return wait
 	}
 }
+
+// room is how many calls may run now.
+func (q *queue) room(now time.Time) int {
+	if now.Before(q.pause) {
+		return min(q.slots, q.share)
+	}
+	return q.slots
+}
+
+// awaitsColdStart is whether calls wait for the function's first process.
+func (q *queue) awaitsColdStart() bool { return q.slots == 0 && q.coldStart > 0 }
 
 // join takes a slot or a place for t, or refuses.
 func (q *queue) join(now time.Time, t *ticket) verdict {
@@ -100,9 +124,18 @@ func (q *queue) join(now time.Time, t *ticket) verdict {
 	case run:
 		q.running++
 	case wait:
+		q.promise(t)
 		q.waiting.pushBack(t)
 	}
 	return said
+}
+
+// promise lets t wait for a cold start if there is one to wait for. It keeps the
+// promise when slots appear: those in front of it may take them.
+func (q *queue) promise(t *ticket) {
+	if q.awaitsColdStart() {
+		t.cold = q.coldStart
+	}
 }
 
 // complete gives back the slot of a call that held it for service, and returns
@@ -116,15 +149,16 @@ func (q *queue) complete(now time.Time, service time.Duration) []*ticket {
 // nothing, and returns the calls whose turn it is now.
 func (q *queue) abandon(now time.Time) []*ticket {
 	q.running--
-	q.pause = time.Time{} // a slot has just been given back, so there is room
-	return q.promote(now)
+	return q.promote(now) // also during a pause: the slot that was given back is within the share
 }
 
 // putBack returns t to its place in the line: it was given a slot, and the worker
 // had no room for it. The pause keeps the two from asking each other in a loop.
 func (q *queue) putBack(now time.Time, t *ticket) {
 	q.running--
+	q.promise(t)
 	q.waiting.insert(t)
+	q.share, q.step = q.running, 1
 	q.pause = now.Add(q.rules.retryPause)
 }
 
@@ -134,34 +168,58 @@ func (q *queue) withdraw(now time.Time, t *ticket) (waited bool, turns []*ticket
 	if !q.waiting.remove(t) {
 		return false, nil
 	}
-	q.pause = time.Time{}
+	q.share = max(q.share, 1) // with nothing running, nobody else would ask again
 	return true, q.promote(now)
 }
 
-// resize follows the worker's number of slots. Calls over a smaller number finish.
-func (q *queue) resize(now time.Time, slots int) []*ticket {
-	q.slots = slots
+// resize follows the worker's number of slots and how long its first takes to be
+// made. Calls over a smaller number finish.
+func (q *queue) resize(now time.Time, slots int, coldStart time.Duration) []*ticket {
+	if q.slots == 0 {
+		q.pause = time.Time{} // what the worker without slots said is no news of those it has now
+	}
+	q.slots, q.coldStart = slots, coldStart
+	for i := range q.waiting.len() {
+		q.promise(q.waiting.ring[q.waiting.at(i)])
+	}
 	return q.promote(now)
 }
 
 // promote gives the free slots to the calls in front.
 func (q *queue) promote(now time.Time) []*ticket {
-	if now.Before(q.pause) {
-		return nil
+	q.raiseShare(now)
+	room := q.slots
+	if !q.pause.IsZero() {
+		room = min(room, q.share)
 	}
 	var turns []*ticket
-	for q.running < q.slots && q.waiting.len() > 0 {
+	for q.running < room && q.waiting.len() > 0 {
 		turns = append(turns, q.waiting.popFront())
 		q.running++
 	}
 	return turns
 }
 
+// raiseShare tries for more than the share when a pause has passed without a
+// refusal, and forgets about it when there is no more to try for.
+func (q *queue) raiseShare(now time.Time) {
+	if q.pause.IsZero() || now.Before(q.pause) {
+		return
+	}
+	q.share += q.step
+	q.step *= 2
+	q.pause = now.Add(q.rules.retryPause)
+	if q.share >= q.slots || q.waiting.len() == 0 {
+		q.pause = time.Time{}
+	}
+}
+
 // limit is when a waiting call gives up: when its deadline could no longer be
-// kept, or when it has waited twice as long as was acceptable. Predictions err;
-// a smaller factor refuses calls late that were accepted in good faith.
+// kept, or when it has waited twice as long as was acceptable, or for as long as
+// it was promised a cold start may take. Predictions err; a smaller factor
+// refuses calls late that were accepted in good faith.
 func (q *queue) limit(t *ticket) time.Time {
-	evict := t.joined.Add(2 * q.patience())
+	evict := t.joined.Add(max(2*q.patience(), t.cold))
 	if t.deadline.Before(evict) {
 		return t.deadline
 	}

@@ -78,7 +78,7 @@ func TestQueueTranscripts(t *testing.T) {
 		case "promote":
 			return fmt.Sprintf("turn of [%s]: %s", name(q.promote(now)), state())
 		case "resize":
-			return fmt.Sprintf("turn of [%s]: %s", name(q.resize(now, number("slots"))), state())
+			return fmt.Sprintf("turn of [%s]: %s", name(q.resize(now, number("slots"), duration("cold-start", 0))), state())
 		case "put-back":
 			back, _ := called()
 			q.putBack(now, back)
@@ -108,8 +108,9 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		}, rapid.IntRange(0, 4).Draw(t, "slots"))
 		now := clock(0)
 		var running []*ticket
-		var line []*ticket // who should be waiting, in order
-		most := q.slots    // the largest number of slots while the present calls started
+		var line []*ticket         // who should be waiting, in order
+		asks := map[*ticket]bool{} // who was put back, and so asks again every few milliseconds
+		most := q.slots            // the largest number of slots while the present calls started
 		start := func(turns []*ticket) {
 			for i, turn := range turns {
 				if len(line) == 0 || line[0] != turn {
@@ -119,6 +120,9 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 			}
 			if len(turns) > 0 && len(running) > q.slots {
 				t.Fatalf("%d calls run on %d slots", len(running), q.slots)
+			}
+			if len(turns) > 0 && !q.pause.IsZero() && len(running) > q.share {
+				t.Fatalf("%d calls run, though the worker has room for %d", len(running), q.share)
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -140,7 +144,11 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 					}
 					running = append(running, added)
 				case wait:
-					if predicted > max(q.rules.maxWait, 4*q.service) || now.Add(predicted+q.service).After(added.deadline) {
+					if cold := now.Add(q.coldStart); q.slots == 0 && q.coldStart > 0 {
+						if limit := q.limit(added); limit.After(added.deadline) || limit.Before(cold) && limit.Before(added.deadline) {
+							t.Fatalf("waits for the first slot until %v, with the deadline %v", limit, added.deadline)
+						}
+					} else if predicted > max(q.rules.maxWait, 4*q.service) || now.Add(predicted+q.service).After(added.deadline) {
 						t.Fatalf("waits, though it is predicted to wait %v", predicted)
 					}
 					line = append(line, added)
@@ -166,6 +174,7 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				}
 				line = slices.Insert(line, place, back)
 				q.putBack(now, back)
+				asks[back] = true
 			},
 			"ask again": func(t *rapid.T) { start(q.promote(now)) },
 			"withdraw": func(t *rapid.T) {
@@ -187,7 +196,8 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 			"resize": func(t *rapid.T) {
 				slots := rapid.IntRange(0, 4).Draw(t, "slots")
 				most = max(most, slots)
-				start(q.resize(now, slots))
+				coldStart := time.Duration(rapid.IntRange(0, 1).Draw(t, "coldStart")) * time.Second
+				start(q.resize(now, slots, coldStart))
 			},
 			"": func(t *rapid.T) {
 				if q.waiting.len() != len(line) || q.running != len(running) {
@@ -199,6 +209,9 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				}
 				if len(line) > 0 && len(running) < q.slots && !now.Before(q.pause) && q.pause.IsZero() {
 					t.Fatalf("%d calls wait for nothing", len(line))
+				}
+				if len(line) > 0 && len(running) == 0 && q.slots > 0 && !slices.ContainsFunc(line, func(t *ticket) bool { return asks[t] }) {
+					t.Fatalf("%d calls wait, and nobody would ever ask for them", len(line))
 				}
 			},
 		})

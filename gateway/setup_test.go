@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -116,21 +117,24 @@ func TestMetricsCountOutcomes(t *testing.T) {
 // counted is the value of lightcone_gateway_calls_total with the labels given.
 func counted(t *testing.T, registry *prometheus.Registry, function, outcome string) float64 {
 	t.Helper()
+	return gathered(t, registry, "lightcone_gateway_calls_total", map[string]string{"function": function, "outcome": outcome})
+}
+
+// gathered is a counter's or gauge's value; 0 if there is none with these labels.
+func gathered(t testing.TB, registry *prometheus.Registry, name string, want map[string]string) float64 {
+	t.Helper()
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() != "lightcone_gateway_calls_total" {
-			continue
-		}
 		for _, metric := range family.GetMetric() {
 			labels := map[string]string{}
 			for _, label := range metric.GetLabel() {
 				labels[label.GetName()] = label.GetValue()
 			}
-			if labels["function"] == function && labels["outcome"] == outcome {
-				return metric.GetCounter().GetValue()
+			if family.GetName() == name && maps.Equal(labels, want) {
+				return metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 			}
 		}
 	}

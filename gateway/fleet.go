@@ -1,0 +1,236 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lightcone"
+	"lightcone/functions"
+	"lightcone/internal/problem"
+)
+
+// Member is one worker of a fleet. The worker may also have a method
+//
+//	Busy(lightcone.FunctionName) int
+//
+// for how many calls it last said it runs, those of all gateways together.
+//
+// Functions of a worker that is not ready should go on listing what it last
+// offered, unless it is leaving: that is where calls go when no worker is ready.
+// Functions, Ready and Busy are called often and must not block.
+type Member struct {
+	ID     string // tells whether a member of the next set is the same one
+	Worker Worker
+}
+
+// Declared is a function that is known without a worker that offers it.
+type Declared struct {
+	Spec      functions.Spec // its name and limits; no command is needed
+	ColdStart time.Duration  // how long a call may wait for the first worker; 0 = a worker should always be there
+}
+
+// FleetConfig says what a fleet serves. Declared and Registerer have no default.
+type FleetConfig struct {
+	Declared    []Declared
+	Random      func() uint64    // uniform, for any number of goroutines; nil = math/rand/v2
+	Now         func() time.Time // nil = time.Now
+	RetryBudget float64          // retries of lost calls allowed for each call, 0 to 1; 0 = 0.10
+	Registerer  prometheus.Registerer
+}
+
+// Validate names the first field that cannot be used.
+func (c FleetConfig) Validate() error {
+	if c.RetryBudget < 0 || c.RetryBudget > 1 {
+		return fmt.Errorf("fleet: RetryBudget is %v: want 0 to 1", c.RetryBudget)
+	}
+	if c.Registerer == nil {
+		return fmt.Errorf("fleet: Registerer is nil: the fleet's metrics need one")
+	}
+	seen := make(map[lightcone.FunctionName]bool)
+	for _, declared := range c.Declared {
+		spec := declared.Spec
+		if err := spec.Name.Validate(); err != nil {
+			return fmt.Errorf("fleet: declared: %w", err)
+		}
+		switch {
+		case seen[spec.Name]:
+			return fmt.Errorf("fleet: function %s is declared twice", spec.Name)
+		case spec.DefaultTimeout <= 0 || spec.MaxTimeout < spec.DefaultTimeout || spec.MaxBodyBytes <= 0:
+			return fmt.Errorf("fleet: function %s is declared with the timeouts %v (default) and %v (longest) and a body of %d bytes: want 0 < default <= longest, and a body above 0", spec.Name, spec.DefaultTimeout, spec.MaxTimeout, spec.MaxBodyBytes)
+		case declared.ColdStart < 0:
+			return fmt.Errorf("fleet: function %s is declared with the cold start %v: want 0 or more", spec.Name, declared.ColdStart)
+		}
+		seen[spec.Name] = true
+	}
+	return nil
+}
+
+// Fleet makes many workers into one: it is a Worker that picks one of them for
+// each call. It starts nothing and knows nothing of where workers come from:
+// whoever does tells it with Follow. Its methods may be called from many goroutines.
+//
+// Invariants: a call is never with two members at once; it is sent a second
+// time only if the first member said that it was not started, or, once and within
+// the retry budget, if that member was lost; a member that is not in the set gets no
+// new call.
+type Fleet struct {
+	declared []Declared
+	random   func() uint64
+	now      func() time.Time
+	retries  retryBudget
+	metrics  *fleetMetrics
+
+	mu         sync.Mutex // never held while a call runs
+	members    []*member
+	functions  map[lightcone.FunctionName]*backends
+	looked     time.Time                // when the members were last looked at
+	candidates []candidate              // take's, reused
+	unseen     []lightcone.FunctionName // by a ready member, ever: see Ready
+}
+
+// NewFleet makes a fleet without members and registers its metrics.
+func NewFleet(config FleetConfig) (*Fleet, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	f := &Fleet{
+		declared:  config.Declared,
+		random:    config.Random,
+		now:       config.Now,
+		retries:   retryBudget{each: config.RetryBudget, tokens: firstRetries},
+		functions: make(map[lightcone.FunctionName]*backends),
+	}
+	if f.random == nil {
+		f.random = rand.Uint64
+	}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	if f.retries.each == 0 {
+		f.retries.each = defaultRetryBudget
+	}
+	for _, declared := range f.declared {
+		if declared.ColdStart == 0 {
+			f.unseen = append(f.unseen, declared.Spec.Name)
+		}
+	}
+	var err error
+	f.metrics, err = newFleetMetrics(config.Registerer, f)
+	return f, err
+}
+
+const (
+	// leastLeft is the time to its deadline that a call must have left to be worth
+	// another try: less is not enough for the way there and back.
+	leastLeft = 5 * time.Millisecond
+
+	// hopefulTries bounds how many members that are thought to be full are asked
+	// for one call, so that a full fleet is not asked through by every call.
+	hopefulTries = 2
+
+	// noneReadyRetry is when to come back while there is no worker.
+	noneReadyRetry = time.Second
+)
+
+// Run has a member run the call, and returns what the member returned. Overloaded
+// means that no member took it, WorkerLost that a member which had it is gone; the
+// call may then have run. See Worker.
+func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
+	f.retries.deposit()
+	var few [8]*member // more tries than that are rare enough to allocate
+	tried := few[:0]
+	hopeful := hopefulTries
+	var lost error
+	for {
+		m, l, sure := f.take(call.Function, tried, hopeful > 0)
+		if m == nil {
+			break
+		}
+		if !sure {
+			hopeful--
+		}
+		tried = append(tried, m)
+		outcome, err := f.try(m, l, call, answer)
+		switch {
+		case outcome == taken || outcome == gone && (lost != nil || !f.mayRetry(call)):
+			return err
+		case outcome == gone:
+			lost = err
+		}
+		*answer = functions.Answer{Body: answer.Body[:0]}
+		if call.Deadline.Sub(f.now()) < leastLeft {
+			break
+		}
+	}
+	if lost != nil {
+		return lost // and not Overloaded: the call may have been started
+	}
+	return f.noRoom(call.Function)
+}
+
+// outcome is how a try ended.
+type outcome int
+
+const (
+	taken   outcome = iota // the member ran the call, or failed it for good
+	refused                // the member did not start it
+	gone                   // the member was lost with it
+)
+
+// try hands the call to m.
+func (f *Fleet) try(m *member, l *load, call *functions.Call, answer *functions.Answer) (how outcome, err error) {
+	defer func() { f.settle(l, how) }() // also when the worker panics
+	err = m.worker.Run(call, answer)
+	if err == nil {
+		return taken, nil
+	}
+	switch problem.Of(err).Kind {
+	case problem.Overloaded, problem.NotFound: // not found: it has stopped offering the function
+		return refused, err
+	case problem.WorkerLost:
+		return gone, err
+	default:
+		return taken, err
+	}
+}
+
+// settle takes over what a try has taught.
+func (f *Fleet) settle(l *load, how outcome) {
+	f.metrics.tries[how].Inc()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if how == refused {
+		l.refuse(f.now())
+	} else {
+		l.finish()
+	}
+}
+
+// mayRetry is whether a call that was lost with its worker may be sent again.
+func (f *Fleet) mayRetry(call *functions.Call) bool {
+	if call.Deadline.Sub(f.now()) < leastLeft {
+		return false
+	}
+	if !f.retries.withdraw() {
+		f.metrics.exhausted.Inc()
+		return false
+	}
+	f.metrics.retries.Inc()
+	return true
+}
+
+// noRoom is why no member took a call.
+func (f *Fleet) noRoom(name lightcone.FunctionName) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if to := f.functions[name]; to == nil || !to.ready {
+		err := problem.New(problem.Overloaded, "There is no ready worker for the function %s at the moment; the call was not run.", name)
+		err.RetryAfter = noneReadyRetry
+		return err
+	}
+	return problem.New(problem.Overloaded, "No worker has a free slot for the function %s; the call was not run.", name)
+}

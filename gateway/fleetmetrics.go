@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// fleetMetrics are a fleet's.
+type fleetMetrics struct {
+	tries     [3]prometheus.Counter // by outcome
+	retries   prometheus.Counter
+	exhausted prometheus.Counter
+}
+
+func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics, error) {
+	tries := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lightcone_gateway_fleet_tries_total",
+		Help: "Calls handed to a worker, by what became of them there: taken, refused (it had no room; another was tried), or lost (with the worker).",
+	}, []string{"outcome"})
+	m := &fleetMetrics{
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lightcone_gateway_fleet_retries_total",
+			Help: "Calls lost with their worker that were sent to another.",
+		}),
+		exhausted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lightcone_gateway_fleet_retries_denied_total",
+			Help: "Calls lost with their worker that were not sent again, because the retry budget was used up.",
+		}),
+	}
+	for how, name := range map[outcome]string{taken: "taken", refused: "refused", gone: "lost"} {
+		m.tries[how] = tries.WithLabelValues(name)
+	}
+	members := func(state string, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "lightcone_gateway_fleet_members",
+			Help:        "Workers that the gateway knows, and those of them that are ready.",
+			ConstLabels: prometheus.Labels{"state": state},
+		}, func() float64 { return float64(value()) })
+	}
+	for _, collector := range []prometheus.Collector{
+		tries, m.retries, m.exhausted,
+		members("known", func() int { known, _ := f.count(); return known }),
+		members("ready", func() int { _, ready := f.count(); return ready }),
+	} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, fmt.Errorf("fleet: register metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+const (
+	defaultRetryBudget = 0.10 // of all calls
+	firstRetries       = 10   // tokens: what a gateway may retry before it has seen many calls
+	mostRetries        = 100  // tokens: what an hour of calm saves up for the next storm
+)
+
+// retryBudget bounds retries to a part of the calls, so that they cannot become
+// the load that keeps workers down: a token bucket into which each call pays a part
+// of a token, and from which each retry takes one, as Finagle's
+// RetryBudget does.
+type retryBudget struct {
+	each float64 // tokens for each call
+
+	mu     sync.Mutex
+	tokens float64
+}
+
+func (b *retryBudget) deposit() {
+	b.mu.Lock()
+	b.tokens = min(b.tokens+b.each, mostRetries)
+	b.mu.Unlock()
+}
+
+// withdraw is whether one more retry is within the budget. It then is spent.
+func (b *retryBudget) withdraw() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

@@ -1,0 +1,198 @@
+package gateway
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"lightcone"
+	"lightcone/functions"
+)
+
+// lookEvery is how old what is known of the members may get before the next
+// call has it looked at again. What they say is not fresher than their own polls.
+const lookEvery = 20 * time.Millisecond
+
+// reporter is a worker that knows how busy it is with everybody's calls.
+type reporter interface {
+	Busy(lightcone.FunctionName) int
+}
+
+// member is a worker of the present set, and what is known of it.
+type member struct {
+	id     string
+	worker Worker
+	ready  bool
+	loads  map[lightcone.FunctionName]*load
+}
+
+// backends are where a function's calls can go: loads[i] is members[i]'s.
+type backends struct {
+	offer   functions.Offer // what the fleet offers
+	ready   bool            // a ready member is among them; offer.Spec is the first one's
+	members []*member
+	loads   []*load
+}
+
+// Follow replaces the members. Calls on those that are gone go on; of those that
+// stay, known by their IDs, the calls in flight stay counted, also if the Worker is
+// another one. Of members with the same ID, the first counts.
+func (f *Fleet) Follow(members []Member) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := make(map[string]*member, len(members))
+	for _, m := range f.members {
+		known[m.id] = m
+	}
+	followed := make([]*member, 0, len(members))
+	for _, m := range members {
+		if slices.ContainsFunc(followed, func(other *member) bool { return other.id == m.ID }) {
+			continue
+		}
+		next := &member{id: m.ID, worker: m.Worker}
+		if old := known[m.ID]; old != nil {
+			next.loads = old.loads
+		} else {
+			next.loads = make(map[lightcone.FunctionName]*load)
+		}
+		followed = append(followed, next)
+	}
+	f.members = followed
+	f.look()
+}
+
+// Functions lists what is declared and what the members offer, by name. Slots are
+// those of the ready members together; of all members when none is ready, because
+// calls then go to all of them (see choose).
+func (f *Fleet) Functions() []functions.Offer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.look()
+	offers := make([]functions.Offer, 0, len(f.functions))
+	for _, to := range f.functions {
+		offers = append(offers, to.offer)
+	}
+	slices.SortFunc(offers, func(a, b functions.Offer) int { return cmp.Compare(a.Spec.Name, b.Spec.Name) })
+	return offers
+}
+
+// Ready is nil once a ready worker has been seen for every declared function
+// that should always have one, and stays nil. A gateway whose workers have all died
+// must go on answering: its 503 with Retry-After tells clients when to come back,
+// while failing readiness on all gateways at once would have the load balancer turn
+// everybody away, and would keep doing so while the workers return.
+func (f *Fleet) Ready() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.unseen) > 0 {
+		f.look()
+	}
+	if len(f.unseen) > 0 {
+		return fmt.Errorf("no worker that is ready has offered the function %s since the gateway started", f.unseen[0])
+	}
+	return nil
+}
+
+// look asks every member how it is, and draws up where calls can go. The fleet
+// is locked.
+func (f *Fleet) look() {
+	now := f.now()
+	f.looked = now
+	f.functions = make(map[lightcone.FunctionName]*backends, len(f.functions))
+	for _, declared := range f.declared {
+		f.functions[declared.Spec.Name] = &backends{offer: functions.Offer{Spec: declared.Spec, ColdStart: declared.ColdStart}}
+	}
+	for _, m := range f.members {
+		m.ready = m.worker.Ready() == nil
+		for _, offer := range m.worker.Functions() {
+			f.add(now, m, &offer)
+		}
+	}
+	for _, to := range f.functions {
+		to.countSlots()
+	}
+}
+
+// add notes that m offers a function. The fleet is locked.
+func (f *Fleet) add(now time.Time, m *member, offer *functions.Offer) {
+	name := offer.Spec.Name
+	to := f.functions[name]
+	if to == nil {
+		to = &backends{offer: functions.Offer{Spec: offer.Spec}}
+		f.functions[name] = to
+	}
+	if m.ready && !to.ready {
+		to.offer.Spec, to.ready = offer.Spec, true
+		f.unseen = slices.DeleteFunc(f.unseen, func(unseen lightcone.FunctionName) bool { return unseen == name })
+	}
+	l := m.loads[name]
+	if l == nil {
+		l = &load{}
+		m.loads[name] = l
+	}
+	busy := 0
+	if reports, can := m.worker.(reporter); can {
+		busy = reports.Busy(name)
+	}
+	l.report(now, offer.Slots, busy)
+	to.members, to.loads = append(to.members, m), append(to.loads, l)
+}
+
+// countSlots sets how many calls the fleet can run at once: see Functions.
+func (b *backends) countSlots() {
+	for i, m := range b.members {
+		if m.ready || !b.ready {
+			b.offer.Slots += b.loads[i].slots
+		}
+	}
+}
+
+// take picks a member for a call, and counts the call as its own. m is nil when
+// no member is left that could have room; sure is whether it is thought to have some.
+func (f *Fleet) take(name lightcone.FunctionName, tried []*member, hopeful bool) (m *member, l *load, sure bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := f.now(); now.Sub(f.looked) >= lookEvery {
+		f.look()
+	}
+	to := f.functions[name]
+	if to == nil {
+		return nil, nil, false
+	}
+	f.candidates = f.candidates[:0]
+	for i, l := range to.loads {
+		m := to.members[i]
+		f.candidates = append(f.candidates, candidate{
+			ready: m.ready,
+			tried: len(tried) > 0 && slices.ContainsFunc(tried, func(other *member) bool { return other.id == m.id }),
+			slots: l.slots,
+			own:   l.own,
+			busy:  l.busy(),
+		})
+	}
+	i := choose(f.candidates, false, f.random())
+	sure = i >= 0
+	if !sure && hopeful {
+		i = choose(f.candidates, true, f.random())
+	}
+	if i < 0 {
+		return nil, nil, false
+	}
+	l = to.loads[i]
+	l.own++
+	return to.members[i], l, sure
+}
+
+// count is how many members there are, and how many of them were ready when last
+// looked at.
+func (f *Fleet) count() (known, ready int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.members {
+		if m.ready {
+			ready++
+		}
+	}
+	return len(f.members), ready
+}
