@@ -1,0 +1,203 @@
+package scheduler
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"lightcone"
+)
+
+// drawPolicy draws a policy that Validate accepts.
+func drawPolicy(t *rapid.T) Policy {
+	p := DefaultPolicy("resize", "worker-resize", "workers")
+	p.Floor = rapid.IntRange(0, 5).Draw(t, "floor")
+	p.Ceiling = max(1, p.Floor) + rapid.IntRange(0, 40).Draw(t, "ceiling above floor")
+	p.SlotsPerWorker = rapid.IntRange(1, 16).Draw(t, "slots per worker")
+	p.ZeroAfter = time.Duration(rapid.SampledFrom([]int{0, 30, 90}).Draw(t, "zero after")) * time.Second
+	p.StableWindow = time.Duration(rapid.IntRange(6, 60).Draw(t, "stable window")) * time.Second
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// drawState draws what a leader may have seen for a while, most of it whole.
+func drawState(t *rapid.T, p Policy) (State, time.Time) {
+	now := time.Unix(1_000_000, 0)
+	s := State{Policies: []Policy{p}}
+	perWorker := rapid.IntRange(0, 16).Draw(t, "slots")
+	calm := rapid.Bool().Draw(t, "calm") // else shrinking would hardly ever be drawn
+	oddity := rapid.IntRange(0, 20)
+	if calm {
+		oddity = rapid.IntRange(0, 0)
+	}
+	for range rapid.IntRange(0, 100).Draw(t, "observations") {
+		now = now.Add(time.Second)
+		known := rapid.IntRange(0, 40).Draw(t, "known")
+		o := Observation{At: now, GatewaysKnown: 2, GatewaysAnswered: 2}
+		load := FleetLoad{WorkersKnown: known, WorkersAnswered: known}
+		switch oddity.Draw(t, "oddity") {
+		case 18:
+			load.WorkersAnswered = rapid.IntRange(0, known).Draw(t, "answered")
+		case 19:
+			o.GatewaysAnswered = rapid.IntRange(0, 2).Draw(t, "gateways")
+		case 20:
+			now = now.Add(time.Duration(rapid.IntRange(1, 8).Draw(t, "gap")) * time.Second)
+		}
+		load.Slots = load.WorkersAnswered * perWorker
+		if calm {
+			load.Slots = max(load.Slots, 1)
+		}
+		load.Busy = rapid.IntRange(0, load.Slots).Draw(t, "busy")
+		if calm {
+			load.Busy = min(load.Busy, 2)
+		} else {
+			load.Waiting = rapid.IntRange(0, 50).Draw(t, "waiting")
+		}
+		o.Fleets = fleets(p, load)
+		s.Observe(o)
+	}
+	count := rapid.IntRange(0, 60).Draw(t, "count")
+	s.Counts = map[string]Count{p.Job: {
+		Known: oddity.Draw(t, "nomad away") < 20, Deploying: oddity.Draw(t, "deploying") == 20,
+		Count: count, Running: rapid.IntRange(0, count).Draw(t, "running"), Index: 7,
+	}}
+	past := func(what string) time.Time {
+		ago := rapid.IntRange(-1, 90).Draw(t, what)
+		if ago < 0 || calm {
+			return time.Time{}
+		}
+		return now.Add(-time.Duration(ago) * time.Second)
+	}
+	s.Memory = map[lightcone.FunctionName]Memory{p.Function: {ScaledUp: past("scaled up"), ScaledDown: past("scaled down"), Panicked: past("panicked")}}
+	return s, now.Add(time.Duration(oddity.Draw(t, "age")/3) * time.Second)
+}
+
+// TestDecisionsKeepTheirPromises checks single decisions in any state.
+func TestDecisionsKeepTheirPromises(t *testing.T) {
+	kinds := map[Kind]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPolicy(t)
+		s, now := drawState(t, p)
+		before := slices.Clone(s.History)
+		a := Reconcile(s, now)[0]
+		kinds[a.Kind()]++
+		if !reflect.DeepEqual(a, Reconcile(s, now)[0]) || !reflect.DeepEqual(before, s.History) {
+			t.Fatal("the same state has got another decision, or another history")
+		}
+		count := s.Counts[p.Job]
+		if a.Cause == "" || len(a.Reasons) == 0 || a.From != count.Count || a.Index != count.Index {
+			t.Fatalf("unexplained, or about another fleet: %+v", a)
+		}
+		if a.Kind() != Hold && (!count.Known || count.Deploying) {
+			t.Fatalf("acts without Nomad: %+v", a)
+		}
+		switch a.Kind() {
+		case Up:
+			if a.To > p.Ceiling {
+				t.Fatalf("grows beyond the ceiling of %d: %+v", p.Ceiling, a)
+			}
+		case Down:
+			if a.To < p.Floor || a.To < a.From-a.From/4-1 {
+				t.Fatalf("shrinks below the floor of %d, or by too much: %+v", p.Floor, a)
+			}
+			newest := s.History[len(s.History)-1]
+			load := newest.Fleets[p.Function]
+			if load.WorkersAnswered < load.WorkersKnown || newest.GatewaysAnswered < newest.GatewaysKnown || load.WorkersKnown < min(count.Running, a.From) {
+				t.Fatalf("shrinks on a partial answer: %+v", a)
+			}
+			if a.From > p.Ceiling {
+				return // an order
+			}
+			if age := newest.At.Sub(s.History[0].At); age < p.StableWindow {
+				t.Fatalf("shrinks after %v, before a stable window of %v: %+v", age, p.StableWindow, a)
+			}
+			m := s.Memory[p.Function]
+			if recent(m.Panicked, now, p.StableWindow) || recent(m.ScaledDown, now, p.DownCoolDown) {
+				t.Fatalf("shrinks in panic or in a cool-down: %+v", a)
+			}
+		}
+	})
+	if kinds[Up] == 0 || kinds[Down] == 0 || kinds[Hold] == 0 {
+		t.Errorf("not every kind of decision was drawn: %v", kinds)
+	}
+}
+
+// TestMoreDemandNeverYieldsFewerWorkers compares two states that differ only in
+// demand, at each moment at least as high in one as in the other.
+func TestMoreDemandNeverYieldsFewerWorkers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPolicy(t)
+		s, now := drawState(t, p)
+		busier := s
+		busier.History = slices.Clone(s.History)
+		for i, o := range busier.History {
+			load := o.Fleets[p.Function]
+			load.Busy += rapid.IntRange(0, load.Slots-load.Busy).Draw(t, "more busy")
+			load.Waiting += rapid.IntRange(0, 20).Draw(t, "more waiting")
+			busier.History[i].Fleets = fleets(p, load)
+		}
+		calm, busy := Reconcile(s, now)[0], Reconcile(busier, now)[0]
+		if busy.To < calm.To {
+			t.Fatalf("more demand, fewer workers:\n%+v\n%+v", calm, busy)
+		}
+	})
+}
+
+// TestConstantDemandSettles lives half an hour of a demand that is constant but
+// for up to ten percent of noise: the fleet finds its size and keeps it, with
+// room for the demand.
+func TestConstantDemandSettles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPolicy(t)
+		p.ZeroAfter = 0
+		p.StableWindow = time.Minute
+		p.Ceiling = 200
+		w := newPlant(p, rapid.IntRange(p.Floor, 60).Draw(t, "count"))
+		w.boot = time.Duration(rapid.IntRange(0, 20).Draw(t, "boot")) * time.Second
+		demand := rapid.IntRange(0, 400).Draw(t, "demand") * p.SlotsPerWorker / 4
+		noise := rapid.SampledFrom([]float64{0, 0.1}).Draw(t, "noise")
+		c := conditions{visible: rapid.IntRange(0, 200).Draw(t, "visible"), gateways: 2}
+		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
+		for second := range 30 * 60 {
+			c.demand = demand + int(noise*float64(demand)*(2*random.Float64()-1))
+			a := w.tick(c)
+			if a.Kind() != Hold && second > 15*60 {
+				t.Fatalf("still moves after %d seconds of a demand of %d: %+v", second, demand, a)
+			}
+		}
+		if load := w.load(c); load.Slots < c.demand {
+			t.Fatalf("settled at %d slots for a demand of %d", load.Slots, c.demand)
+		}
+		most := max(p.Floor, 1, workersFor(float64(demand)*p.lean()*1.1*1.1, float64(p.SlotsPerWorker)))
+		if w.count > most {
+			t.Fatalf("settled at %d workers for a demand of %d slots, %d each; want at most %d", w.count, demand, p.SlotsPerWorker, most)
+		}
+	})
+}
+
+// TestHistoryIsBounded observes far more often than any window asks for.
+func TestHistoryIsBounded(t *testing.T) {
+	p := DefaultPolicy("resize", "worker-resize", "workers")
+	s := State{Policies: []Policy{p}}
+	start := time.Unix(1_000_000, 0)
+	for i := range 3 * maxHistory {
+		s.Observe(Observation{At: start.Add(time.Duration(i) * time.Millisecond)})
+	}
+	if len(s.History) != maxHistory {
+		t.Errorf("%d observations kept, want %d", len(s.History), maxHistory)
+	}
+	s.Observe(Observation{At: start})
+	if newest := s.History[len(s.History)-1].At; newest.Equal(start) {
+		t.Error("an observation that came late was taken for the newest")
+	}
+	s.Observe(Observation{At: start.Add(time.Hour)})
+	if len(s.History) != 1 {
+		t.Errorf("%d observations kept, want the one that a window reaches", len(s.History))
+	}
+}
