@@ -53,12 +53,13 @@ type Demand struct {
 }
 
 // Example is the demand of DESIGN.md section 1 with a photograph's figures: 265
-// KB in, 12 KB out, 50 MB a slot, and 0.16 ms a call in the gateway (README,
-// figures (b), (c) and (e)). Its prices are examples, not quotes.
+// KB in and 12 KB out, 0.16 ms a call in the gateway (README, figures (b) and
+// (c)), and the 80 MB that jobs/worker.nomad.hcl sets aside for a slot. Its prices
+// are examples, not quotes.
 func Example() Demand {
 	return Demand{
 		CallsPerSecond: 10_000, CPUMillis: 100, CoresPerServer: 32, Headroom: 0.2, Racks: 4,
-		BodyInKB: 265, BodyOutKB: 12, SlotMemoryMB: 50, NetworkGbps: 10,
+		BodyInKB: 265, BodyOutKB: 12, SlotMemoryMB: 80, NetworkGbps: 10,
 		GatewayCPUMillis: 0.16, GatewayCores: 4,
 		QueueReplicas:    3,
 		PricePerCoreHour: 0.04, PricePerGB: 0.05,

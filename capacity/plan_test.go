@@ -37,8 +37,8 @@ func TestPlanServers(t *testing.T) {
 		{"in 10 racks", with(func(d *capacity.Demand) { d.Racks = 10 }), 40, capacity.BindingRacks, ""},
 		{"a tenth of the CPU, as Lightcone's resize needs", with(func(d *capacity.Demand) { d.CPUMillis = 10 }), 4, capacity.BindingCPU, "100 cores"},
 		{"few calls", with(func(d *capacity.Demand) { d.CallsPerSecond = 1 }), 4, capacity.BindingMinimum, "each of the 4 racks has a server, where 1 would do"},
-		{"memory for 15 slots and a spare", with(func(d *capacity.Demand) { d.ServerMemoryMB, d.Racks = 800, 1 }), 80, capacity.BindingMemory, "hold 15 slots and a spare"},
-		{"memory to fit exactly", with(func(d *capacity.Demand) { d.ServerMemoryMB, d.Racks = 33*50, 1 }), 38, capacity.BindingCPU, ""},
+		{"memory for 15 slots and a spare", with(func(d *capacity.Demand) { d.ServerMemoryMB, d.Racks = 1280, 1 }), 80, capacity.BindingMemory, "hold 15 slots and a spare"},
+		{"memory to fit exactly", with(func(d *capacity.Demand) { d.ServerMemoryMB, d.Racks = 33*80, 1 }), 38, capacity.BindingCPU, ""},
 		{"large bodies", with(func(d *capacity.Demand) { d.BodyInKB, d.Racks = 10_000, 1 }), 96, capacity.BindingNetwork, "800 Gbit/s"},
 		{"large answers", with(func(d *capacity.Demand) { d.BodyOutKB, d.Racks = 10_000, 1 }), 96, capacity.BindingNetwork, ""},
 		{"no server for a rounding error", with(func(d *capacity.Demand) {
@@ -78,7 +78,7 @@ func TestPlanRest(t *testing.T) {
 		got, want float64
 	}{
 		{"cores", got.Cores, 1000},
-		{"memory of a server", got.MemoryPerServerMB, 1650},
+		{"memory of a server", got.MemoryPerServerMB, 2640},
 		{"network in", got.NetworkInGbps, 21.2},
 		{"network out", got.NetworkOutGbps, 0.96},
 		{"a gateway's in", got.GatewayInGbps, 5.3},
@@ -139,7 +139,7 @@ func TestPlanRefuses(t *testing.T) {
 		{func(d *capacity.Demand) { d.BodyOutKB = 1e7 }, "the body out is 1e+07"},
 		{func(d *capacity.Demand) { d.SlotMemoryMB = -1 }, "the memory of a slot"},
 		{func(d *capacity.Demand) { d.ServerMemoryMB = -1 }, "the memory of a server"},
-		{func(d *capacity.Demand) { d.ServerMemoryMB = 99 }, "a server's 99 MB have no room for a slot of 50 MB and the spare"},
+		{func(d *capacity.Demand) { d.ServerMemoryMB = 159 }, "a server's 159 MB have no room for a slot of 80 MB and the spare"},
 		{func(d *capacity.Demand) { d.NetworkGbps = 0 }, "the network of a server"},
 		{func(d *capacity.Demand) { d.GatewayCPUMillis = 0 }, "the gateway's CPU time"},
 		{func(d *capacity.Demand) { d.GatewayCores = 0 }, "the cores per gateway"},

@@ -22,7 +22,7 @@ func TestPlanPage(t *testing.T) {
                  The racks bind: 38 servers are needed (by CPU), and 4 racks hold them as 40.
   workers        40, one a server, each with 32 slots and a spare
   slots          1 280: calls that run at a time
-  memory         1.65 GB a server: 33 processes of 50 MB
+  memory         2.64 GB a server: 33 processes of 80 MB
   gateways       4 of 4 cores, 1 in each rack
   network        21.2 Gbit/s in and 0.96 out; 5.3 and 0.24 at each gateway
   queue          831 MB/s on its disks: 10 % of the calls, 3 replicas
