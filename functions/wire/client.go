@@ -20,7 +20,7 @@ type ClientConfig struct {
 
 	PollEvery   time.Duration // between two looks at the worker's load, jittered by a quarter; default 250 ms
 	PollTimeout time.Duration // for one look; default 500 ms
-	LostAfter   time.Duration // without a good look, the worker counts as lost; default 1 s
+	LostAfter   time.Duration // without a good look or an answered call, the worker counts as lost; default 1 s
 	DialTimeout time.Duration // for a connection; default 1 s
 	IdleTimeout time.Duration // an idle connection is closed after it; default 30 s; shorter than the Server's
 	MaxCalls    int           // in flight, one connection each; default 1024
@@ -56,6 +56,7 @@ type Client struct {
 	idle     []*clientConn // the longest unused first
 	open     map[*clientConn]struct{}
 	inFlight int
+	answered time.Time       // when the worker last answered a call: a sign of life, too
 	reach    context.Context // ends when the worker is lost, and dials with it
 	cutReach context.CancelFunc
 }
@@ -67,7 +68,7 @@ const (
 	unheard  state = iota // no good look yet
 	serving               // it takes calls
 	draining              // it is about to stop
-	lost                  // no good look for LostAfter
+	lost                  // no sign of life for LostAfter
 	closed                // Close was called
 )
 
@@ -112,8 +113,8 @@ func (c *Client) Busy(function lightcone.FunctionName) int {
 	return c.load.function(function).Busy
 }
 
-// Ready is nil while the worker was seen within LostAfter and is not draining,
-// else why not, in a sentence.
+// Ready is nil while the worker gave a sign of life within LostAfter and is not
+// draining, else why not, in a sentence.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

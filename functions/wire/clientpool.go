@@ -80,8 +80,11 @@ func (c *Client) takeIdle() *clientConn {
 func (c *Client) giveBack(conn *clientConn, good bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if good {
+		c.answered = time.Now()
+	}
 	if good && c.state == serving && !conn.cut.Load() && !conn.response.ConnectionClose() && conn.reader.Buffered() == 0 {
-		conn.idleSince = time.Now()
+		conn.idleSince = c.answered
 		c.idle = append(c.idle, conn)
 		return
 	}

@@ -147,6 +147,7 @@ func optionalCount(text []byte) (int64, error) {
 
 // readHeader reads an answer's headers. Its errors are short, whatever was sent.
 func readHeader(header *fasthttp.ResponseHeader, reader *bufio.Reader) error {
+	header.SetNoDefaultContentType(true) // a function may name none
 	err := header.Read(reader)
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, fasthttp.ErrTimeout) {
 		return err

@@ -121,6 +121,30 @@ func TestABlackHoleCostsASecondAndNotADeadline(t *testing.T) {
 	}
 }
 
+// TestAWorkerThatAnswersIsNotLost though its load does not come.
+func TestAWorkerThatAnswersIsNotLost(t *testing.T) {
+	worker := newRunner(echo)
+	hold := make(chan struct{})
+	var held atomic.Bool
+	worker.ready = func() error {
+		if held.Load() {
+			<-hold
+		}
+		return nil
+	}
+	_, address := serve(t, ServerConfig{Runner: worker})
+	defer close(hold)
+	const lostAfter = time.Second
+	client := dialReady(t, ClientConfig{Address: address, PollEvery: 10 * time.Millisecond, PollTimeout: 10 * time.Millisecond, LostAfter: lostAfter})
+	held.Store(true)
+	for end := time.Now().Add(2 * lostAfter); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if err := client.Run(newCall(nil), new(functions.Answer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "it is lost without calls", func() bool { return client.Ready() != nil })
+}
+
 // TestABodyStuckOnItsWayWasNotRun: what the kernel still holds, the worker
 // cannot have started.
 func TestABodyStuckOnItsWayWasNotRun(t *testing.T) {

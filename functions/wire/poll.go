@@ -67,7 +67,7 @@ func FetchLoad(ctx context.Context, address, key string) (Load, error) {
 // pulse decides when a worker counts as lost.
 type pulse struct {
 	lostAfter time.Duration
-	seen      time.Time // the last good look; zero = none yet
+	seen      time.Time // the last sign of life; zero = no good look yet
 }
 
 // lost says whether the worker counts as lost at now. One never seen does not:
@@ -106,6 +106,7 @@ func (c *Client) poll() {
 			beat.seen = now
 			c.saw(load, now)
 		} else {
+			beat.seen = c.laterAnswer(beat.seen)
 			c.sawNothing(err, beat.lost(now))
 		}
 		pause := time.NewTimer(beat.within(jitter(c.config.PollEvery, rand.Float64()), time.Now()))
@@ -114,10 +115,23 @@ func (c *Client) poll() {
 		case <-c.ctx.Done():
 			pause.Stop()
 		}
+		beat.seen = c.laterAnswer(beat.seen)
 		if beat.lost(time.Now()) {
 			c.sawNothing(cmp.Or(err, errSilent), true)
 		}
 	}
+}
+
+// laterAnswer is when the worker last answered a call, if that is after seen: a
+// busy machine may be late with its load and is not lost. Only a good look finds
+// a worker.
+func (c *Client) laterAnswer(seen time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if seen.IsZero() || c.answered.Before(seen) {
+		return seen
+	}
+	return c.answered
 }
 
 // saw takes over what the worker said of itself.
