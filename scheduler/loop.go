@@ -28,13 +28,14 @@ type Scaler interface {
 	// are after an error.
 	Counts(ctx context.Context, jobs []string) (map[string]Count, error)
 	// Scale sets the group's count to a.To if the job's JobModifyIndex still is
-	// a.Index (Nomad's EnforceIndex), and else returns ErrConflict, wrapped. The
-	// epoch is the leader's, to be written where operators look.
+	// a.Index (Nomad's EnforceIndex), and else returns ErrConflict, wrapped; so it
+	// does if a deployment has begun meanwhile. The epoch is the leader's, to be
+	// written where operators look.
 	Scale(ctx context.Context, a Action, epoch uint64) error
 }
 
 // ErrConflict is a Scaler's answer when the job has changed since its count was
-// read. It is no failure: the next tick reads again.
+// read, or is being deployed. It is no failure: the next tick reads again.
 var ErrConflict = errors.New("the job has changed since its count was read")
 
 // ErrTrustLost ends Lead when the term could no longer be trusted before ctx
