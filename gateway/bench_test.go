@@ -8,6 +8,9 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"lightcone/functions"
 )
@@ -54,6 +57,39 @@ func BenchmarkCall(b *testing.B) {
 		}
 		if n, err := io.CopyN(io.Discard, reader, int64(length)); n != int64(len(answered)) {
 			b.Fatalf("answer of %d bytes: %v", n, err)
+		}
+	}
+}
+
+// BenchmarkFleetRun is the choice of one of forty workers, with all that is kept of it.
+func BenchmarkFleetRun(b *testing.B) {
+	f, run := newBenchFleet(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		run(f)
+	}
+}
+
+// TestFleetRunAllocatesNothing: what a fleet adds to a call is not for the collector.
+func TestFleetRunAllocatesNothing(t *testing.T) {
+	f, run := newBenchFleet(t)
+	// Looking at the members allocates, but no more often than lookEvery.
+	if n := testing.AllocsPerRun(2000, func() { run(f) }); n > 1 {
+		t.Errorf("a call allocates %v times", n)
+	}
+}
+
+func newBenchFleet(t testing.TB) (*Fleet, func(*Fleet)) {
+	var members []Member
+	for i := range 40 {
+		r := newRemote(8, 0, echo)
+		r.run = echo
+		members = append(members, Member{fmt.Sprint("w", i), r})
+	}
+	call, answer := newCall(time.Hour), &functions.Answer{Body: make([]byte, 0, 100)}
+	return newTestFleet(t, prometheus.NewRegistry(), members), func(f *Fleet) {
+		if err := f.Run(call, answer); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -66,9 +66,9 @@ func choose(candidates []candidate, hopeful bool, random uint64) int {
 	return picked
 }
 
-// recheckAfter is how long a member's refusal counts: about as long as it takes
-// until the member's next report is in.
-const recheckAfter = 100 * time.Millisecond
+// recheckAfter is how long a member's refusal counts against an older report: about
+// as long as it takes until the next one is in.
+const recheckAfter = 250 * time.Millisecond
 
 // load is what one gateway believes about one member and function. A report is
 // old when it comes in, and counts this gateway's own calls as they were then. So it

@@ -19,6 +19,11 @@
 // A client that goes away while its call waits or runs is not noticed until its
 // answer is written: the call runs, and counts.
 //
+// A Fleet is a Worker made of many: it picks one for each call, tries another when
+// that one had no room, and once when it was lost. Several gateways use the same
+// workers without asking each other: each learns its share of a full fleet from the
+// workers' refusals (queue.go), and from what they report (choose.go).
+//
 // This package does not run functions (a Worker does), does not know what a key
 // looks like (Callers do), and has no TLS: it stands behind a load balancer. It
 // is the only one that imports fasthttp's server.

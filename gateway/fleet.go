@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func NewFleet(config FleetConfig) (*Fleet, error) {
 		return nil, err
 	}
 	f := &Fleet{
-		declared:  config.Declared,
+		declared:  slices.Clone(config.Declared),
 		random:    config.Random,
 		now:       config.Now,
 		retries:   retryBudget{each: config.RetryBudget, tokens: firstRetries},

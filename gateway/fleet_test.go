@@ -212,6 +212,25 @@ func TestFleetWithoutAReadyWorkerSaysWhenToComeBack(t *testing.T) {
 	}
 }
 
+// TestFleetAsksFewWhenAllAreThoughtFull: a full fleet is not asked through by each call.
+func TestFleetAsksFewWhenAllAreThoughtFull(t *testing.T) {
+	var members []Member
+	var asked atomic.Int64
+	for i := range 10 {
+		r := newRemote(2, 0, nil)
+		r.run = func(*functions.Call, *functions.Answer) error {
+			asked.Add(1)
+			return errFull
+		}
+		r.reported.Store(2)
+		members = append(members, Member{fmt.Sprint("w", i), r})
+	}
+	f := newTestFleet(t, prometheus.NewRegistry(), members)
+	if err := f.Run(newCall(time.Minute), &functions.Answer{}); problem.Of(err).Kind != problem.Overloaded || asked.Load() != hopefulTries {
+		t.Errorf("%d of 10 were asked, and said %v", asked.Load(), err)
+	}
+}
+
 // TestRetryBudgetBoundsRetries loses every call: ten may be retried, and then one in ten.
 func TestRetryBudgetBoundsRetries(t *testing.T) {
 	registry := prometheus.NewRegistry()

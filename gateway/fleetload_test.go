@@ -55,7 +55,7 @@ func TestGatewaysShareAFullFleet(t *testing.T) {
 			})
 		}
 		for _, r := range remotes {
-			every(100*time.Millisecond, r.poll)
+			every(250*time.Millisecond, r.poll)
 		}
 		for i := range gateways {
 			registry := prometheus.NewRegistry()
