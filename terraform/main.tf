@@ -1,0 +1,118 @@
+# The jobs. Their specifications are in jobs/, and what each variable means is said
+# there; this is the one place that fills them in.
+
+locals {
+  specifications = "${path.module}/../jobs"
+
+  everywhere = { datacenters = jsonencode(var.datacenters) }
+  released = merge(local.everywhere, {
+    release_url    = var.release.url
+    release_sha256 = var.release.sha256
+  })
+
+  # Defaults that depend on the demand. Floors and ceilings also go to the scheduler.
+  functions = { for name, f in var.functions : name => {
+    executable = f.executable
+    cold_start = f.cold_start
+    floor      = f.floor != null ? f.floor : min(var.racks, coalesce(f.ceiling, local.servers))
+    ceiling    = f.ceiling != null ? f.ceiling : max(local.servers, coalesce(f.floor, 0))
+    slots      = coalesce(f.slots, local.slots_per_worker)
+    cpu        = f.cpu
+    cores      = f.cores
+    memory     = coalesce(f.memory, ceil(64 + var.slot_memory_mb * (1 + coalesce(f.slots, local.slots_per_worker))))
+    memory_max = f.memory_max
+  } }
+
+  policies = [for name, f in local.functions : { function = name, floor = f.floor, ceiling = f.ceiling }]
+}
+
+# A worker's count is the scheduler's: it starts at the floor, and an apply keeps
+# what it finds. rerun_if_dead is not for one that may be scaled to zero: Nomad
+# calls a job without allocations dead.
+resource "nomad_job" "worker" {
+  for_each = local.functions
+
+  jobspec          = file("${local.specifications}/worker.nomad.hcl")
+  detach           = false
+  preserve_counts  = true
+  purge_on_destroy = true
+  rerun_if_dead    = each.value.floor > 0
+
+  hcl2 {
+    vars = merge(local.released,
+      {
+        function = each.value.executable == null ? each.key : "${each.key}=${each.value.executable}"
+        floor    = each.value.floor
+        ceiling  = each.value.ceiling
+        slots    = each.value.slots
+        memory   = each.value.memory
+      },
+      { for name in ["cpu", "cores", "memory_max"] : name => each.value[name] if each.value[name] != null },
+    )
+  }
+}
+
+# A gateway is ready when it knows workers, and the front door when it knows a
+# gateway: so they come one after the other.
+resource "nomad_job" "gateway" {
+  depends_on = [nomad_job.worker]
+
+  jobspec          = file("${local.specifications}/gateway.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.released, {
+      count     = coalesce(var.gateways, local.gateways)
+      functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
+      max_wait  = var.max_wait
+      memory    = var.gateway_memory_mb
+    })
+  }
+}
+
+resource "nomad_job" "front_door" {
+  depends_on = [nomad_job.gateway]
+
+  jobspec          = file("${local.specifications}/front-door.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.everywhere, {
+      count         = var.front_door.count
+      bind          = jsonencode(var.front_door.bind)
+      port          = var.front_door.port
+      operator_bind = var.front_door.operator_bind
+      operator_port = var.front_door.operator_port
+      most_gateways = max(32, 2 * coalesce(var.gateways, local.gateways)) # canaries too
+    })
+  }
+}
+
+resource "nomad_job" "scheduler" {
+  jobspec          = file("${local.specifications}/scheduler.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.released, {
+      count    = var.schedulers
+      policies = jsonencode(local.policies)
+    })
+  }
+}
+
+resource "nomad_job" "resize_bulk" {
+  jobspec          = file("${local.specifications}/resize-bulk.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.released, var.bulk)
+  }
+}

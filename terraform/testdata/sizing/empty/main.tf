@@ -1,0 +1,1 @@
+# The module without its jobs: the test copies its variables here.

@@ -1,0 +1,181 @@
+# What runs, and where.
+
+variable "nomad_address" {
+  description = "Address of Nomad's API."
+  type        = string
+  default     = "http://127.0.0.1:4646"
+  nullable    = false
+  validation {
+    condition     = can(regex("^https?://[^/ ]+$", var.nomad_address))
+    error_message = "The Nomad address must be a URL without a path, such as http://127.0.0.1:4646."
+  }
+}
+
+variable "consul_address" {
+  description = "Address of Consul's API and UI, for the output; the jobs find Consul through Nomad."
+  type        = string
+  default     = "http://127.0.0.1:8500"
+  nullable    = false
+  validation {
+    condition     = can(regex("^https?://[^/ ]+$", var.consul_address))
+    error_message = "The Consul address must be a URL without a path, such as http://127.0.0.1:8500."
+  }
+}
+
+variable "datacenters" {
+  description = "Nomad datacenters to run in; * is any."
+  type        = list(string)
+  default     = ["*"]
+  nullable    = false
+  validation {
+    condition     = length(var.datacenters) > 0
+    error_message = "The datacenters must be at least one; [\"*\"] is any."
+  }
+}
+
+variable "release" {
+  description = "Where hosts fetch Lightcone's .tar.gz, and its SHA-256."
+  type = object({
+    url    = string
+    sha256 = string
+  })
+  nullable = false
+  validation {
+    condition     = can(regex("^(https?|s3|gcs)://.+[.]tar[.]gz$", var.release.url))
+    error_message = "The release's url must be the http(s), s3 or gcs address of a .tar.gz that make release made."
+  }
+  validation {
+    condition     = can(regex("^[0-9a-f]{64}$", var.release.sha256))
+    error_message = "The release's sha256 must be 64 hexadecimal digits, as sha256sum prints them."
+  }
+}
+
+variable "functions" {
+  description = <<-TEXT
+    The functions, by name. Each: floor and ceiling in workers (by default one a rack, and the computed number of
+    servers); slots, cpu (MHz), cores, memory and memory_max (MB) of a worker; cold_start, the seconds that a call waits
+    for the first worker where the floor is 0; executable, a path on the workers' hosts, for one that does not come with
+    Lightcone.
+  TEXT
+  type = map(object({
+    floor      = optional(number)
+    ceiling    = optional(number)
+    slots      = optional(number)
+    cpu        = optional(number)
+    cores      = optional(number)
+    memory     = optional(number)
+    memory_max = optional(number)
+    cold_start = optional(number)
+    executable = optional(string)
+  }))
+  default  = { resize = {} }
+  nullable = false
+  validation {
+    condition     = length(var.functions) > 0 && alltrue([for name in keys(var.functions) : can(regex("^[a-z][a-z0-9-]{0,15}$", name))])
+    error_message = "The functions must be at least one, with names of at most 16 lower-case letters, digits and dashes."
+  }
+  validation {
+    condition = alltrue([for f in values(var.functions) : (
+      coalesce(f.floor, 1) >= 0 && coalesce(f.ceiling, 1) >= 1 && (f.floor == null || f.ceiling == null ? true : f.floor <= f.ceiling)
+    )])
+    error_message = "The floor of each function must be 0 or more workers, and its ceiling at least 1 and no fewer than the floor."
+  }
+  validation {
+    condition     = alltrue([for f in values(var.functions) : coalesce(f.floor, 1) > 0 || coalesce(f.cold_start, 0) > 0])
+    error_message = "The functions with a floor of 0 must have a cold_start, in seconds: calls wait so long for the first worker."
+  }
+  validation {
+    condition     = alltrue([for f in values(var.functions) : f.executable == null ? true : startswith(f.executable, "/")])
+    error_message = "The executable of a function must be an absolute path on the workers' hosts."
+  }
+  validation {
+    condition     = alltrue([for f in values(var.functions) : coalesce(f.slots, 1) >= 1 && coalesce(f.slots, 1) <= 1024])
+    error_message = "The slots of each function must be 1 to 1024, one for each core."
+  }
+}
+
+variable "gateways" {
+  description = "Gateways; null takes the computed number."
+  type        = number
+  default     = null
+  validation {
+    condition     = var.gateways == null ? true : var.gateways >= 1 && var.gateways <= 1000 && floor(var.gateways) == var.gateways
+    error_message = "The gateways must be a whole number from 1 to 1000, or null for the computed number."
+  }
+}
+
+variable "gateway_memory_mb" {
+  description = "Memory of a gateway in MB; bodies and answers in flight are bounded to about half of it."
+  type        = number
+  default     = 512
+  nullable    = false
+  validation {
+    condition     = var.gateway_memory_mb >= 128
+    error_message = "The memory of a gateway must be at least 128 MB."
+  }
+}
+
+variable "max_wait" {
+  description = "The longest wait for a free slot that a call is accepted with."
+  type        = string
+  default     = "200ms"
+  nullable    = false
+  validation {
+    condition     = can(regex("^[0-9]+(ms|s)$", var.max_wait))
+    error_message = "The max_wait must be a duration, such as 200ms or 1s."
+  }
+}
+
+variable "front_door" {
+  description = "The load balancers: how many, the addresses they bind, the operators' address, and the ports for calls and for operators."
+  type = object({
+    count         = optional(number, 1)
+    bind          = optional(list(string), ["*"])
+    port          = optional(number, 8080)
+    operator_bind = optional(string, "127.0.0.1")
+    operator_port = optional(number, 8404)
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = alltrue([for port in [var.front_door.port, var.front_door.operator_port] : port >= 1024 && port <= 65535]) && var.front_door.port != var.front_door.operator_port
+    error_message = "The front door's ports must be two different ones from 1024 to 65535: it runs without privileges."
+  }
+  validation {
+    condition     = var.front_door.count >= 1 && length(var.front_door.bind) > 0
+    error_message = "The front door must have at least 1 load balancer and 1 address to bind."
+  }
+}
+
+variable "front_door_hosts" {
+  description = "Names or addresses that clients reach the front door by, for the output."
+  type        = list(string)
+  default     = ["127.0.0.1"]
+  nullable    = false
+}
+
+variable "schedulers" {
+  description = "Schedulers: one leads, the others wait for its end."
+  type        = number
+  default     = 3
+  nullable    = false
+  validation {
+    condition     = var.schedulers >= 1 && var.schedulers <= 7 && floor(var.schedulers) == var.schedulers
+    error_message = "The schedulers must be a whole number from 1 to 7."
+  }
+}
+
+variable "bulk" {
+  description = "resize-bulk: allocations that a run is split over, images that each resizes at once, and the host volume with files (empty: buckets only)."
+  type = object({
+    shares = optional(number, 3)
+    slots  = optional(number, 1)
+    volume = optional(string, "photographs")
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = var.bulk.shares >= 1 && var.bulk.shares <= 1000 && var.bulk.slots >= 1
+    error_message = "The bulk shares must be 1 to 1000, and its slots at least 1."
+  }
+}
