@@ -56,6 +56,7 @@ type Client struct {
 	idle     []*clientConn // the longest unused first
 	open     map[*clientConn]struct{}
 	inFlight int
+	quiet    chan struct{}   // closed when inFlight is 0 again; nil unless a Drain waits
 	answered time.Time       // when the worker last answered a call: a sign of life, too
 	reach    context.Context // ends when the worker is lost, and dials with it
 	cutReach context.CancelFunc
@@ -165,10 +166,12 @@ func (c *Client) Run(call *functions.Call, answer *functions.Answer) error {
 		return c.notStarted(err)
 	}
 	sent, err := conn.exchange(call, answer)
-	c.giveBack(conn, err == nil)
 	if err == nil {
-		return c.verdict(conn, answer)
+		err = c.verdict(conn)
+		c.giveBack(conn, true) // the next call's from here on
+		return err
 	}
+	c.giveBack(conn, false)
 	*answer = functions.Answer{Body: answer.Body[:0]}
 	return c.explain(conn, call, sent, err)
 }
@@ -215,6 +218,10 @@ func (c *Client) enter() error {
 func (c *Client) leave() {
 	c.mu.Lock()
 	c.inFlight--
+	if c.inFlight == 0 && c.quiet != nil {
+		close(c.quiet)
+		c.quiet = nil
+	}
 	c.mu.Unlock()
 	c.tasks.Done()
 }

@@ -117,7 +117,7 @@ func (c *clientConn) read(answer *functions.Answer) error {
 }
 
 // verdict turns the answer that was read into what Run returns.
-func (c *Client) verdict(conn *clientConn, answer *functions.Answer) error {
+func (c *Client) verdict(conn *clientConn) error {
 	header := &conn.response
 	if outcome(header.Peek(headerOutcome)) == answered {
 		return nil

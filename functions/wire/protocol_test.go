@@ -159,7 +159,7 @@ func answerOf(sent []byte) (*functions.Answer, error) {
 	if err := conn.read(answer); err != nil {
 		return answer, err
 	}
-	return answer, (&Client{}).verdict(conn, answer)
+	return answer, (&Client{}).verdict(conn)
 }
 
 func TestHostileAnswers(t *testing.T) {
