@@ -11,10 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The life of a region: applied, scaled by the scheduler, changed, broken, and
-// destroyed.
-func TestApply(t *testing.T) {
+// What needs a Nomad: they share one.
+func TestWithNomad(t *testing.T) {
 	n := startNomad(t)
+	t.Run("the module plans the real jobs", func(t *testing.T) { plansTheRealJobs(t, n) })
+	t.Run("the life of a region", func(t *testing.T) { livesThrough(t, n) })
+}
+
+// A region is applied, scaled by the scheduler, changed, broken, and destroyed.
+func livesThrough(t *testing.T, n nomad) {
 	tf := newTerraform(t, "testdata/small", "-var=nomad_address="+n.address)
 	tf.must(t, "validate")
 	tf.must(t, "apply", "-auto-approve")

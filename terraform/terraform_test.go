@@ -108,14 +108,24 @@ func (tf terraform) must(t *testing.T, command string, arguments ...string) stri
 // planned gives what a plan would do, by resource; nothing when it is empty.
 func (tf terraform) planned(t *testing.T, arguments ...string) map[string]string {
 	t.Helper()
-	said, code := tf.run(t, "plan", append(arguments, "-detailed-exitcode", "-out=planned")...)
+	said, code := tf.run(t, "plan", append(arguments, "-detailed-exitcode", "-json")...)
 	if code != 0 && code != 2 {
 		t.Fatalf("terraform plan %q ended with %d:\n%s", arguments, code, said)
 	}
 	changes := make(map[string]string)
-	for _, change := range tf.show(t).ResourceChanges {
-		if actions := strings.Join(change.Change.Actions, " and "); actions != "no-op" {
-			changes[change.Address] = actions
+	for line := range strings.Lines(said) {
+		var event struct {
+			Type   string
+			Change struct {
+				Resource struct{ Addr string }
+				Action   string
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &event); err != nil {
+			t.Fatalf("terraform said %q: %v", line, err)
+		}
+		if event.Type == "planned_change" {
+			changes[event.Change.Resource.Addr] = event.Change.Action
 		}
 	}
 	if (code == 0) != (len(changes) == 0) {
