@@ -135,7 +135,7 @@ func TestADeathAtEveryStep(t *testing.T) {
 			config.ReportEvery = every
 			_, err := Run(ctx, config)
 			cancel()
-			if survived = m.alive(); survived && (err != nil || steps < 30) {
+			if survived = m.alive(); survived && (err != nil || steps < 20) {
 				t.Fatalf("it survived after %d steps: %v", steps, err)
 			}
 			if _, err := Run(t.Context(), configForTest(in, out, f)); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"path"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -91,10 +92,10 @@ func (r *running) read(ctx context.Context, c candidate, s *scratch) verdict {
 }
 
 // usable says whether the drivers hand a key through as it is: they write
-// control characters and .. in another way, refuse what is not UTF-8, and a
+// control characters and ../ in another way, refuse what is not UTF-8, and a
 // folder takes a//b for a/b.
 func usable(key string) bool {
-	if path.Clean("/"+key) != "/"+key {
+	if path.Clean("/"+key) != "/"+key || strings.Contains(key, "../") {
 		return false
 	}
 	for _, character := range key {

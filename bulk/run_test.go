@@ -40,7 +40,7 @@ func TestAShareIsWorkedThrough(t *testing.T) {
 	want := []string{
 		`{"key":"bad.jpg","problem":"unsupported-media","detail":"This is no image."}`,
 		`{"key":"crash.jpg","problem":"function-crashed","detail":"The function's process died."}`,
-		`{"key":"line\nbreak.jpg","problem":"not-found","detail":"The object's name has control characters, or a part that is empty or only dots, or is not UTF-8 text; rename it."}`,
+		`{"key":"line\nbreak.jpg","problem":"not-found","detail":"The object's name has control characters, or a part that is empty or ends with two dots, or is not UTF-8 text; rename it."}`,
 		`{"key":"long.jpg","problem":"too-large","detail":"The object is longer than 1000 bytes, which is the most that the function takes; it was not read."}`,
 	}
 	if diff := cmp.Diff(want, failures); diff != "" {

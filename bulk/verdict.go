@@ -108,7 +108,7 @@ func tooLong(most int64) verdict {
 
 // unusable is the verdict on a key that the drivers cannot hand through.
 func unusable() verdict {
-	return verdict{outcome: bad, kind: problem.NotFound, detail: "The object's name has control characters, or a part that is empty or only dots, or is not UTF-8 text; rename it."}
+	return verdict{outcome: bad, kind: problem.NotFound, detail: "The object's name has control characters, or a part that is empty or ends with two dots, or is not UTF-8 text; rename it."}
 }
 
 func clip(detail string) string {
