@@ -3,7 +3,10 @@ package wire
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -237,4 +240,23 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 	}
 	wantKind(t, <-result, problem.WorkerLost)
 	close(slow.release)
+}
+
+func TestAConnectionTooManyIsTold(t *testing.T) {
+	_, address := serve(t, ServerConfig{Runner: newRunner(echo), MaxConnections: 1})
+	first, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	_ = second.SetDeadline(time.Now().Add(10 * time.Second))
+	said, err := io.ReadAll(second)
+	if err != nil || !strings.Contains(string(said), "Lightcone-Outcome: refused\r\n") {
+		t.Errorf("it was told %q, %v", said, err)
+	}
 }

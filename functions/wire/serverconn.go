@@ -170,11 +170,8 @@ func (c *serverConn) malformed(err error) {
 	c.linger()
 }
 
-// turnAwayTime bounds telling a connection over the limit that it is one.
-const turnAwayTime = 50 * time.Millisecond
-
-// turnAway refuses a connection over the limit, unheard. Telling why is a
-// courtesy: the client sees the close in any case.
+// turnAway refuses a connection over the limit, unheard. So short an answer fits
+// any send buffer: it does not hold up accepting.
 func (c *serverConn) turnAway() {
 	c.last = true
 	c.refuse(fasthttp.StatusServiceUnavailable, problem.New(problem.Overloaded, "This worker has as many connections as it takes; the call was not run."))
