@@ -23,7 +23,7 @@ var (
 	// ErrForbidden: the token's policies do not allow this.
 	ErrForbidden = errors.New("the Nomad token does not allow this")
 	// ErrUnreachable: Nomad did not answer, or has no leader. A write may have been done all the same.
-	ErrUnreachable = errors.New("Nomad does not answer")
+	ErrUnreachable = errors.New("there is no answer from Nomad")
 )
 
 // Phrases of Nomad's answers that have no status code of their own
@@ -49,7 +49,7 @@ func classify(status int, body string) error {
 		return ErrDeploying
 	case status == http.StatusNotFound:
 		return ErrNotFound
-	case status == http.StatusForbidden:
+	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		return ErrForbidden
 	case status == http.StatusTooManyRequests || status == http.StatusBadGateway ||
 		status == http.StatusServiceUnavailable || status == http.StatusGatewayTimeout:

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -44,13 +45,16 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return nodes, nil
 }
 
-// rackOf reads a node's rack.
+// rackOf reads a node's rack; a node that Nomad has forgotten stands in none.
 func (c *Client) rackOf(ctx context.Context, node string) (string, error) {
 	read, cancel := c.read(ctx)
 	defer cancel()
 	found, _, err := c.nomad.Nodes().Info(node, read)
 	if err != nil {
-		return "", c.failed(ctx, err, "read node %s", node)
+		if err = c.failed(ctx, err, "read node %s", node); errors.Is(err, ErrNotFound) {
+			return "", nil
+		}
+		return "", err
 	}
 	return found.Meta[rackKey], nil
 }
