@@ -90,7 +90,7 @@ func measure(p Policy, s State, count Count, now time.Time) Evidence {
 // sightsOf lists what the history says of the fleet, oldest first, and puts the
 // newest into e.
 func sightsOf(p Policy, history []Observation, e *Evidence) []sight {
-	var sights []sight
+	sights := make([]sight, 0, len(history))
 	for _, o := range history {
 		load, seen := o.Fleets[p.Function]
 		if !seen {
@@ -155,16 +155,18 @@ func idle(sights []sight) bool {
 // out: they would make a busy moment look calm.
 func peakDemand(sights []sight, window time.Duration) float64 {
 	var peak, sum float64
-	var within []sight
+	var n, first int // complete sights in the panic window that ends at s, and where it begins
 	for _, s := range sights {
 		if !s.complete {
 			continue
 		}
-		within, sum = append(within, s), sum+s.demand()
-		for s.at.Sub(within[0].at) >= window {
-			sum, within = sum-within[0].demand(), within[1:]
+		sum, n = sum+s.demand(), n+1
+		for ; s.at.Sub(sights[first].at) >= window; first++ {
+			if sights[first].complete {
+				sum, n = sum-sights[first].demand(), n-1
+			}
 		}
-		peak = max(peak, sum/float64(len(within)))
+		peak = max(peak, sum/float64(n))
 	}
 	return peak
 }

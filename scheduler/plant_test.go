@@ -15,6 +15,7 @@ type plant struct {
 	now    time.Time
 	count  int
 	index  uint64
+	slots  int           // that a worker really has; the policy declares its own number
 	boot   time.Duration // from the count's growth to a worker's first slot
 	ready  []time.Time   // of each worker
 	last   string        // the last decision told
@@ -34,7 +35,7 @@ type conditions struct {
 
 func newPlant(p Policy, count int) *plant {
 	start := time.Unix(1_000_000, 0)
-	w := &plant{policy: p, start: start, now: start, index: 100, boot: 3 * time.Second}
+	w := &plant{policy: p, start: start, now: start, index: 100, slots: p.SlotsPerWorker, boot: 3 * time.Second}
 	w.state.Policies = []Policy{p}
 	w.resize(count)
 	for i := range w.ready {
@@ -64,7 +65,7 @@ func (w *plant) workers() (up int) {
 // load is the whole truth about the fleet.
 func (w *plant) load(c conditions) FleetLoad {
 	up := w.workers()
-	slots := up * w.policy.SlotsPerWorker
+	slots := up * w.slots
 	busy := min(slots, c.demand)
 	return FleetLoad{Slots: slots, Busy: busy, Waiting: min(c.visible, c.demand-busy), WorkersKnown: up, WorkersAnswered: up}
 }
@@ -75,7 +76,7 @@ func (w *plant) observation(c conditions) Observation {
 	known := max(0, load.WorkersKnown-c.lost)
 	answered := max(0, known-c.away)
 	share := float64(answered) / float64(max(load.WorkersKnown, 1))
-	load.Slots, load.Busy = answered*w.policy.SlotsPerWorker, int(share*float64(load.Busy))
+	load.Slots, load.Busy = answered*w.slots, int(share*float64(load.Busy))
 	load.WorkersKnown, load.WorkersAnswered = known, answered
 	if c.gateways == 0 {
 		load.Waiting = 0

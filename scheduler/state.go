@@ -19,7 +19,10 @@ type Observation struct {
 	Fleets           map[lightcone.FunctionName]FleetLoad
 }
 
-// FleetLoad is one function's load, summed over those that answered.
+// FleetLoad is one function's load, summed over those that answered. A worker
+// that drains belongs to nobody here: it takes no calls. At zero workers, calls
+// that gateways refuse at once for want of one must count as waiting, too: they
+// are the only sign that leads out of zero.
 type FleetLoad struct {
 	Slots           int `json:"slots"`            // calls that the workers can run at once
 	Busy            int `json:"busy"`             // of those, the ones that run

@@ -58,6 +58,7 @@ func fleetOf(t *testing.T, d *datadriven.TestData) *plant {
 		d.Fatalf(t, "%v", err)
 	}
 	w := newPlant(p, number(t, d, "count", 2))
+	w.slots = number(t, d, "slots", w.slots)
 	w.boot = duration(t, d, "boot", w.boot)
 	return w
 }
