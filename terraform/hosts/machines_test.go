@@ -66,7 +66,7 @@ func newKey(t *testing.T, file string) (path, public string) {
 	return file, strings.TrimSpace(string(content))
 }
 
-// startMachine starts a host that the key may log in to as root.
+// startMachine starts a host that the key may log in to as admin, who has sudo.
 func startMachine(t *testing.T, name, address, authorized string) machine {
 	t.Helper()
 	work, settings := t.TempDir(), t.TempDir()
@@ -74,7 +74,7 @@ func startMachine(t *testing.T, name, address, authorized string) machine {
 	for file, content := range map[string]string{
 		"authorized_keys": authorized + "\n",
 		"sshd_config": "Port 22\nHostKey /run/sshd/host_key\nAuthorizedKeysFile /run/sshd/authorized_keys\n" +
-			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\nMaxStartups 100\nPidFile none\nLogLevel ERROR\n",
+			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin no\nMaxStartups 100\nPidFile none\nLogLevel ERROR\n",
 	} {
 		if err := os.WriteFile(filepath.Join(settings, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)

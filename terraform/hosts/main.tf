@@ -52,8 +52,9 @@ resource "terraform_data" "membership" {
   triggers_replace = [local.connections[each.key].host]
 
   provisioner "remote-exec" {
-    when   = destroy
-    inline = ["${self.input.run}/remove.sh ${self.input.init}"]
+    when = destroy
+    # Without the script, no agent was ever started.
+    inline = ["[ ! -e /usr/local/lib/lightcone/remove.sh ] || ${self.input.run}/remove.sh ${self.input.init}"]
     connection {
       host        = self.input.host
       host_key    = self.input.host_key

@@ -25,6 +25,18 @@ type module struct {
 // newModule initialises the module; the registry is never asked.
 func newModule(t *testing.T) *module {
 	t.Helper()
+	// Go reuses a test's outcome until a file changes that the test itself opened.
+	for _, pattern := range []string{"*.tf", "agent/*.tf", "scripts/*", "templates/*", "testdata/*", "../../consul/policies/*"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v %v", pattern, files, err)
+		}
+		for _, file := range files {
+			if _, err := os.ReadFile(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	m := &module{t: t, folder: t.TempDir(), variables: map[string]any{}}
 	if err := os.WriteFile(filepath.Join(m.folder, "terraformrc"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -35,10 +47,10 @@ func newModule(t *testing.T) *module {
 	return m
 }
 
-// terraform runs a command of Terraform within two minutes.
+// terraform runs a command of Terraform within four minutes.
 func (m *module) terraform(args ...string) (string, error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(m.t.Context(), 4*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, "terraform", args...)
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }

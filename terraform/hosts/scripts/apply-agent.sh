@@ -26,21 +26,28 @@ now=$({
 if running "$agent" && [ "$(cat "$record" 2>/dev/null)" = "$now" ]; then
 	exit 0
 fi
+first=yes
+[ ! -e "$record" ] || first=no
 rm -f "$record" # from here until it runs, nothing is known to be right
 stop_agent "$agent"
 # After a change of user, such as that of a host which becomes a worker too.
 [ "$(stat --format=%U "$data")" = "$user" ] || chown -R "$user:" "$data"
 start_agent "$agent" "$user"
 
-# A server waits for the others elsewhere: here they may not be started yet.
+# At its first start an agent only has to answer: the servers that it needs may not
+# be started yet. Later it has to find a leader, so that servers which are changed
+# one after the other (terraform apply -parallelism=1) keep their majority.
+port=8500
+[ "$agent" = consul ] || port=4646
+ready() {
+	local leader
+	leader=$(curl --silent --max-time 5 "http://127.0.0.1:$port/v1/status/leader") || return 1
+	[ "$first" = yes ] || [[ $leader = *[0-9]:[0-9]* ]]
+}
 end=$((SECONDS + 90))
-case $agent in
-consul) ready=(curl -s --max-time 5 -o /dev/null --fail http://127.0.0.1:8500/v1/status/leader) ;;
-nomad) ready=(curl -s --max-time 5 -o /dev/null http://127.0.0.1:4646/v1/agent/health) ;;
-esac
-until "${ready[@]}"; do
+until ready; do
 	if [ "$SECONDS" -ge "$end" ] || ! running "$agent"; then
-		echo "The $agent of this host does not answer; its last words:" >&2
+		echo "The $agent of this host is not ready; its last words:" >&2
 		said_last "$agent"
 		exit 1
 	fi

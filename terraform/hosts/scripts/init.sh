@@ -42,7 +42,7 @@ wait_for_end() {
 stop_agent() {
 	local pid
 	case $init in
-	systemd) systemctl stop "$1.service" ;;
+	systemd) systemctl stop "$1.service" 2>/dev/null || [ ! -e "/etc/systemd/system/$1.service" ] ;;
 	none)
 		pid=$(pid_of "$1") || return 0
 		kill -TERM "$pid"
@@ -79,7 +79,7 @@ start_agent() {
 	esac
 }
 
-# said_last prints an agent's last words, for whoever finds out why it fails.
+# said_last prints an agent's last words, for whoever asks why it fails.
 said_last() {
 	case $init in
 	systemd) journalctl --no-pager --lines=15 --unit="$1.service" ;;

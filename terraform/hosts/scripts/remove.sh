@@ -16,11 +16,11 @@ if running nomad && grep -q '^server {' /etc/nomad.d/agent.hcl; then
 fi
 
 for agent in nomad consul; do
+	if [ "$init" = systemd ] && [ -e "/etc/systemd/system/$agent.service" ]; then
+		systemctl disable --quiet "$agent.service"
+	fi
 	if running "$agent"; then
-		if [ "$init" = systemd ]; then
-			systemctl disable --quiet "$agent.service"
-		fi
-		interrupt_agent "$agent" 40 || true
+		interrupt_agent "$agent" 40 || true # what does not leave in time is stopped
 	fi
 	stop_agent "$agent"
 	rm -f "/var/lib/lightcone/$agent.started"
