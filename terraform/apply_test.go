@@ -55,8 +55,8 @@ func livesThrough(t *testing.T, n nomad) {
 		t.Fatalf("the plan after the change has %v", changes)
 	}
 
-	// A function less: its job goes, and its count of one is one job.
-	without := []string{greeting, `-var=functions=["one"]`}
+	// A function less: its job goes.
+	without := []string{greeting, `-var=functions={one=1}`}
 	tf.must(t, "apply", append([]string{"-auto-approve"}, without...)...)
 	if diff := cmp.Diff([]string{"bulk", "gateway", "worker-one"}, n.jobs(t)); diff != "" {
 		t.Fatal(diff)

@@ -22,8 +22,6 @@ locals {
     memory     = coalesce(f.memory, ceil(64 + var.slot_memory_mb * (1 + coalesce(f.slots, local.slots_per_worker))))
     memory_max = f.memory_max
   } }
-
-  policies = [for name, f in local.functions : { function = name, floor = f.floor, ceiling = f.ceiling }]
 }
 
 # A worker's count is the scheduler's: it starts at the floor, and an apply keeps

@@ -22,6 +22,7 @@ const (
 	demandFile     = "demand.tf"
 	sizingFile     = "sizing.tf"
 	variablesFile  = "variables.tf"
+	schedulingFile = "scheduling.tf"
 	usualFunctions = `functions={resize={slots=2,cold_start=5,floor=0,cpu=2000,memory_max=4096},thumbs={floor=2,ceiling=9,executable="/opt/thumbs",memory=300}}`
 )
 
@@ -170,6 +171,7 @@ func TestUnusableVariables(t *testing.T) {
 		{"functions={resize={floor=3,ceiling=2}}", "ceiling at least 1 and no fewer than"},
 		{"functions={resize={floor=0}}", "must have a cold_start"},
 		{`functions={own={executable="bin/own"}}`, "must be an absolute path"},
+		{`scheduling={zero_after="soon"}`, "must be durations, such as 30s or 1m30s."},
 		{"functions={resize={slots=0}}", "The slots of each function must be"},
 		{"gateways=0", "The gateways must be a whole number from 1 to 1000, or null"},
 		{"gateway_memory_mb=1", "The memory of a gateway must be at least 128 MB."},
@@ -182,7 +184,7 @@ func TestUnusableVariables(t *testing.T) {
 		t.Run(test.variable, func(t *testing.T) {
 			t.Parallel()
 			tf := newTerraform(t, "testdata/sizing/empty")
-			copyFiles(t, ".", tf.folder, demandFile, sizingFile, variablesFile)
+			copyFiles(t, ".", tf.folder, demandFile, sizingFile, variablesFile, schedulingFile)
 			name, _, _ := strings.Cut(test.variable, "=")
 			arguments := []string{"-var=" + test.variable}
 			for _, usable := range []string{usableRate, usableCPUTime, usableRelease} {
@@ -202,7 +204,7 @@ func TestUnusableVariables(t *testing.T) {
 func plansTheRealJobs(t *testing.T, n nomad) {
 	tf := newTerraform(t, ".", "-var=nomad_address="+n.address, "-var="+usableRate, "-var="+usableCPUTime, "-var="+usableRelease)
 	tf.must(t, "validate")
-	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions)
+	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m"}`)
 	saved := tf.show(t)
 	var addresses []string
 	for _, change := range saved.ResourceChanges {
@@ -230,7 +232,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "count", "4"},
 		{"nomad_job.gateway", "functions", "resize:cold=5s,thumbs"},
 		{"nomad_job.gateway", "datacenters", `["*"]`},
-		{"nomad_job.scheduler", "policies", `[{"ceiling":40,"floor":0,"function":"resize"},{"ceiling":9,"floor":2,"function":"thumbs"}]`},
+		{"nomad_job.scheduler", "policies", `[{"ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
 		{"nomad_job.front_door", "bind", `["*"]`},
 		{"nomad_job.resize_bulk", "shares", "3"},
 	} {

@@ -38,11 +38,6 @@ ports {
   rpc  = %d
   serf = %d
 }
-server {
-  enabled          = true
-  bootstrap_expect = 1
-  raft_multiplier  = 1
-}
 client {
   enabled       = true
   cgroup_parent = %q
@@ -75,7 +70,7 @@ func startNomad(t *testing.T) nomad {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	agent := exec.Command(n.executable, "agent", "-config", configuration)
+	agent := exec.Command(n.executable, "agent", "-dev", "-config", configuration) // -dev registers its node again after a second, not 15
 	agent.Stdout, agent.Stderr = &log, &log
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)

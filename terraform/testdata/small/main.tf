@@ -27,9 +27,9 @@ variable "patience" {
   default = 600
 }
 
-variable "functions" {
-  type    = set(string)
-  default = ["one", "two"]
+variable "functions" { # and their floors
+  type    = map(number)
+  default = { one = 1, two = 0 }
 }
 
 resource "nomad_job" "worker" {
@@ -38,11 +38,12 @@ resource "nomad_job" "worker" {
   detach           = false
   preserve_counts  = true
   purge_on_destroy = true
-  rerun_if_dead    = true
+  rerun_if_dead    = each.value > 0
 
   hcl2 {
     vars = {
       function = each.key
+      floor    = each.value
       greeting = var.greeting
       racks    = jsonencode(["a", "b"])
     }

@@ -11,8 +11,7 @@ variable "racks" {
 }
 
 variable "floor" {
-  type    = number
-  default = 1
+  type = number
 }
 
 job "worker" {
