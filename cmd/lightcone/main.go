@@ -49,6 +49,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newDevCommand(),
 		newCallCommand(),
+		newBulkCommand(),
 		newFunctionCommand(),
 		newPlanCommand(),
 		newVersionCommand(),
