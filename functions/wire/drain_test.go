@@ -200,9 +200,11 @@ func TestADrainFinishesWhatRunsAndRefusesTheRest(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Shutdown(context.Background()) }()
 	eventually(t, "the client sees it", func() bool { return client.Ready() != nil })
-	load, err := FetchLoad(t.Context(), address, "")
-	if err != nil || !load.Draining || load.Functions[0].Slots != 0 || load.Functions[0].Busy != 1 {
-		t.Errorf("load %+v, %v", load, err)
+	for end := time.Now().Add(5 * backlogTime); time.Now().Before(end); { // as long as the call runs
+		load, err := FetchLoad(t.Context(), address, "")
+		if err != nil || !load.Draining || load.Functions[0].Slots != 0 || load.Functions[0].Busy != 1 {
+			t.Fatalf("load %+v, %v", load, err)
+		}
 	}
 	if offers := client.Functions(); len(offers) != 1 || offers[0].Slots != 0 {
 		t.Errorf("offers %+v, want no slots", offers)

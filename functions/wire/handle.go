@@ -268,6 +268,11 @@ func (c *serverConn) respond(status int, body []byte) error {
 // begin starts the answer's headers. fasthttp could write them, but would start
 // its clock for Date, which never ends.
 func (c *serverConn) begin(status int) {
+	// Said before it happens: a client that learns it from the close may have sent
+	// its next call by then.
+	if c.server.isDraining() || c.awaiting || c.unread > discardBytes {
+		c.last = true
+	}
 	c.out = fmt.Appendf(c.out[:0], "HTTP/1.1 %d %s\r\n", status, fasthttp.StatusMessage(status))
 	if c.last {
 		c.field(fasthttp.HeaderConnection, "close")

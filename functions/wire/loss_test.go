@@ -135,7 +135,7 @@ func TestAWorkerThatAnswersIsNotLost(t *testing.T) {
 	_, address := serve(t, ServerConfig{Runner: worker})
 	defer close(hold)
 	const lostAfter = time.Second
-	client := dialReady(t, ClientConfig{Address: address, PollEvery: 10 * time.Millisecond, PollTimeout: 10 * time.Millisecond, LostAfter: lostAfter})
+	client := dialReady(t, ClientConfig{Address: address, PollEvery: 10 * time.Millisecond, PollTimeout: 2 * lostAfter, LostAfter: lostAfter})
 	held.Store(true)
 	for end := time.Now().Add(2 * lostAfter); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if err := client.Run(newCall(nil), new(functions.Answer)); err != nil {

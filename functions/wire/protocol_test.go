@@ -130,7 +130,7 @@ func TestHostileRequests(t *testing.T) {
 		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 411"},
 		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", "HTTP/1.1 400"},
 		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Content-Length: 5\r\n\r\nabc", ""},
-		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Content-Length: 9999999999\r\n\r\nabc", "HTTP/1.1 413"},
+		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Content-Length: 9999999999\r\n\r\nabc", "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\n"},
 		{"POST /call/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 400"},
 		{"POST /call/echo HTTP/1.1\r\nHost: a\r\n" + id + "Lightcone-Deadline: 0\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 400"},
 		{"POST /call/../load HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 404"},
@@ -182,6 +182,18 @@ func TestHostileAnswers(t *testing.T) {
 		}
 		if err != nil && len(err.Error()) > 1000 {
 			t.Errorf("an error of %d bytes", len(err.Error()))
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestAnAnswersLengthIsBounded(t *testing.T) {
+	for length, good := range map[int]bool{-2: false, -1: false, 0: true, 5 << 20: true, 5<<20 + 1: false} {
+		if body, err := readBody(endless{}, []byte("kept"), length, 5<<20); (err == nil) != good || good && len(body) != length+4 {
+			t.Errorf("length %d: %d bytes, %v", length, len(body), err)
 		}
 	}
 }

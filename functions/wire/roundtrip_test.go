@@ -209,6 +209,23 @@ func TestTheWorkersDeadlineIsTheCallers(t *testing.T) {
 	}
 }
 
+func TestNoDeadlineIsBeyondTheFunctionsLongest(t *testing.T) {
+	deadlines := make(chan time.Time, 1)
+	_, address := serve(t, ServerConfig{Runner: newRunner(func(call *functions.Call, answer *functions.Answer) error {
+		deadlines <- call.Deadline
+		return echo(call, answer)
+	})})
+	client := dialReady(t, ClientConfig{Address: address})
+	call := newCall(nil)
+	call.Deadline = time.Now().Add(time.Hour)
+	if err := client.Run(call, new(functions.Answer)); err != nil {
+		t.Fatal(err)
+	}
+	if longest := time.Now().Add(20 * time.Second); (<-deadlines).After(longest) {
+		t.Error("the function was given more than its MaxTimeout")
+	}
+}
+
 func TestAWorkerThatMissesTheDeadlineIsNotWaitedFor(t *testing.T) {
 	slow := newBlocking()
 	_, address := serve(t, ServerConfig{Runner: newRunner(slow.run)})

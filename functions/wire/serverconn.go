@@ -108,7 +108,7 @@ func (c *serverConn) serveOne() (again bool) {
 		return false
 	}
 	c.arrived = time.Now()
-	c.last = c.header.ConnectionClose() || c.server.isDraining()
+	c.last = c.header.ConnectionClose()
 	switch length := c.header.ContentLength(); {
 	case length > 0:
 		c.unread = length
@@ -133,7 +133,7 @@ func (c *serverConn) settle() (again bool) {
 	if c.unread == 0 {
 		return !c.last
 	}
-	if c.last || c.awaiting || c.unread > discardBytes {
+	if c.last {
 		c.linger()
 		return false
 	}
