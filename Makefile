@@ -12,6 +12,7 @@ build_packages := build-essential pkg-config libvips-dev
 run_packages   := mate-backgrounds curl
 test_packages  := $(run_packages)
 bench_packages := $(run_packages) haproxy libjpeg-turbo-progs
+cluster_packages := $(run_packages) iproute2 util-linux haproxy libvips42 ca-certificates
 
 sample := /usr/share/backgrounds/mate/nature/Garden.jpg
 
@@ -21,10 +22,10 @@ go_build := go build -trimpath -buildvcs=$(vcs)
 
 staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
 
-.PHONY: help build run test check bench clean install-build install-run install-test install-bench
+.PHONY: help build run test check release cluster cluster-down bench clean install-build install-run install-test install-cluster install-bench
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: install-build ## Build the executables into bin/
 	@mkdir -p bin
@@ -45,6 +46,18 @@ check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	go mod tidy -diff
 	go mod verify
 
+release: build ## Pack the executables for Nomad to fetch: bin/lightcone.tar.gz, and its SHA-256
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize | gzip -n1 >bin/lightcone.tar.gz
+	sha256sum bin/lightcone.tar.gz
+
+cluster: install-cluster release ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)
+	@go build -o bin/cluster ./cluster
+	@bin/cluster up
+
+cluster-down: ## Stop and remove what `make cluster` made
+	@go build -o bin/cluster ./cluster
+	@bin/cluster down
+
 bench: install-bench build ## Measure on real photographs; ARGS='…' goes to the benchmark
 	CGO_ENABLED=1 $(go_build) -o bin/kernelbench ./functions/resize/kernelbench
 	go run ./bench $(ARGS)
@@ -62,6 +75,9 @@ install-run: install-build
 
 install-test: install-build
 	@internal/house/install $(test_packages)
+
+install-cluster: install-build
+	@internal/house/install $(cluster_packages)
 
 install-bench: install-build
 	@internal/house/install $(bench_packages)

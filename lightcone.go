@@ -89,6 +89,19 @@ func DigestOf(data []byte) Digest { return sha256.Sum256(data) }
 // String is the digest in lower-case hexadecimal.
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
+// MarshalText is String, for documents.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads 64 hexadecimal digits.
+func (d *Digest) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw) != len(d) {
+		return fmt.Errorf("digest %q: want %d hexadecimal digits", text, 2*len(d))
+	}
+	copy(d[:], raw)
+	return nil
+}
+
 // Usage is what one call used, as it is billed.
 type Usage struct {
 	CPU      time.Duration // CPU time of the function's process, all its threads, from the kernel's clock

@@ -65,3 +65,20 @@ func TestDigest(t *testing.T) {
 		t.Errorf("SHA-256 of abc is %s", got)
 	}
 }
+
+func TestDigestText(t *testing.T) {
+	want := DigestOf([]byte("a body"))
+	text, err := want.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Digest
+	if err := got.UnmarshalText(text); err != nil || got != want {
+		t.Errorf("%s came back as %s (%v)", want, got, err)
+	}
+	for _, bad := range []string{"", "00", string(text) + "00", "g" + string(text[1:])} {
+		if err := got.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q passes for a digest", bad)
+		}
+	}
+}

@@ -176,10 +176,10 @@ job "front-door" {
             timeout retry 500ms
             hold valid 1s
             hold obsolete 0s
-            hold nx 30d
-            hold timeout 30d
-            hold refused 30d
-            hold other 30d
+            hold nx 24d
+            hold timeout 24d
+            hold refused 24d
+            hold other 24d
 
           frontend calls
           ${local.binds}

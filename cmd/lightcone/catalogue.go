@@ -42,32 +42,73 @@ func catalogue(flags devFlags) ([]functions.Spec, error) {
 	return specs, nil
 }
 
+// The limits of the functions that come with Lightcone, and of any other.
+var (
+	resizeLimits = functions.Spec{
+		Name: "resize",
+		// A slot is one core: Go's own threads need no second.
+		Env: []string{"GOMAXPROCS=1"},
+		// An image of 50 Mpixel, unfolded and encoded, fits with room to spare.
+		MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
+		RecycleAfterCalls: 20_000, RecycleAboveBytes: 400 * mebibyte,
+	}
+	echoLimits = functions.Spec{
+		Name:        "echo",
+		Env:         []string{"GOMAXPROCS=1"},
+		MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
+		RecycleAboveBytes: 200 * mebibyte,
+	}
+	ownLimits = functions.Spec{
+		MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
+		RecycleAboveBytes: 256 * mebibyte,
+	}
+)
+
+// limitsOf is what a function of that name may use, without its command.
+func limitsOf(name lightcone.FunctionName) functions.Spec {
+	switch name {
+	case resizeLimits.Name:
+		return resizeLimits
+	case echoLimits.Name:
+		return echoLimits
+	}
+	limits := ownLimits
+	limits.Name = name
+	return limits
+}
+
 // builtIn declares the functions that come with Lightcone.
 func builtIn() ([]functions.Spec, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this executable: %w", err)
 	}
-	resize := filepath.Join(filepath.Dir(self), "lightcone-resize")
-	if _, err := os.Stat(resize); err != nil {
+	executable := filepath.Join(filepath.Dir(self), "lightcone-resize")
+	if _, err := os.Stat(executable); err != nil {
 		return nil, fmt.Errorf("the resize function's executable belongs beside this one: %w; run `make build`", err)
 	}
-	return []functions.Spec{
-		{
-			Name: "resize", Command: []string{resize},
-			// A slot is one core: Go's own threads need no second.
-			Env: []string{"GOMAXPROCS=1"},
-			// An image of 50 Mpixel, unfolded and encoded, fits with room to spare.
-			MemoryBytes: 1536 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
-			RecycleAfterCalls: 20_000, RecycleAboveBytes: 400 * mebibyte,
-		},
-		{
-			Name: "echo", Command: []string{self, "function", "echo"},
-			Env:         []string{"GOMAXPROCS=1"},
-			MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
-			RecycleAboveBytes: 200 * mebibyte,
-		},
-	}, nil
+	resize, echo := resizeLimits, echoLimits
+	resize.Command = []string{executable}
+	echo.Command = []string{self, "function", "echo"}
+	return []functions.Spec{resize, echo}, nil
+}
+
+// functionFor declares the function that value names: one that comes with
+// Lightcone, or NAME=PATH.
+func functionFor(value string) (functions.Spec, error) {
+	if strings.Contains(value, "=") {
+		return ownFunction(value)
+	}
+	specs, err := builtIn()
+	if err != nil {
+		return functions.Spec{}, err
+	}
+	for _, spec := range specs {
+		if string(spec.Name) == value {
+			return spec, nil
+		}
+	}
+	return functions.Spec{}, fmt.Errorf("no function of this name comes with Lightcone; want resize, echo, or NAME=PATH of an executable of your own")
 }
 
 // ownFunction declares the user's own executable from NAME=PATH.
@@ -83,10 +124,7 @@ func ownFunction(value string) (functions.Spec, error) {
 	if _, err := os.Stat(path); err != nil {
 		return functions.Spec{}, fmt.Errorf("the executable: %w", err)
 	}
-	spec := functions.Spec{
-		Name: lightcone.FunctionName(name), Command: []string{path},
-		MemoryBytes: 512 * mebibyte, DefaultTimeout: 10 * time.Second, MaxTimeout: longestTimeout, MaxBodyBytes: maxBodyBytes,
-		RecycleAboveBytes: 256 * mebibyte,
-	}
+	spec := limitsOf(lightcone.FunctionName(name))
+	spec.Command = []string{path}
 	return spec, spec.Validate()
 }

@@ -11,8 +11,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	supervisor "lightcone/functions/runtime"
@@ -89,8 +87,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := newRegistry()
 
 	group := run.New(logger)
 	group.StopBound = longestTimeout + 5*time.Second // the front door drains the longest call
@@ -115,11 +112,10 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return serve(group, "gateway", flags.api, "--api", door.Serve, door.Shutdown)
 	})
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
-		server, err := newManagement(operator, registry, worker)
-		if err != nil {
-			return nil, err
-		}
-		return serve(group, "management", flags.manage, "--manage", server.Serve, server.Shutdown)
+		return serveManagement(group, flags.manage, management{
+			operator: operator, metrics: registry,
+			ready: func() (any, error) { return worker.Status(), worker.Ready() },
+		})
 	})
 	// A start that failed has ended the group; Wait then tells why.
 	if ctx.Err() == nil && worker != nil && door != nil && worker.Ready() == nil {

@@ -9,28 +9,38 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	supervisor "lightcone/functions/runtime"
 	"lightcone/identity"
 )
 
-// newManagement is the operator's listener: health and readiness for everybody,
-// the rest for the operator's key. It belongs on its own port, away from the
-// public load balancer.
-func newManagement(operator identity.Key, metrics prometheus.Gatherer, worker *supervisor.Supervisor) (*http.Server, error) {
-	operators, err := identity.NewKeyring([]identity.Record{{ID: operator.ID(), Digest: operator.Digest(), Tenant: "operator", Scopes: identity.Scopes{All: true}}})
+// management is a service's listener for its operator: health and readiness for
+// everybody, the rest for the operator's key. It belongs on its own port, away
+// from the public load balancer.
+type management struct {
+	operator identity.Key
+	metrics  prometheus.Gatherer
+	ready    func() (details any, err error)      // for /readyz
+	operate  map[string]func(http.ResponseWriter) // further pages, for the operator; by pattern
+}
+
+func (m management) server() (*http.Server, error) {
+	operators, err := identity.NewKeyring([]identity.Record{{ID: m.operator.ID(), Digest: m.operator.Digest(), Tenant: "operator", Scopes: identity.Scopes{All: true}}})
 	if err != nil {
 		return nil, err
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if worker.Ready() != nil {
-			w.WriteHeader(http.StatusServiceUnavailable)
+		details, err := m.ready()
+		status := http.StatusOK
+		if err != nil {
+			status = http.StatusServiceUnavailable
 		}
-		_ = json.NewEncoder(w).Encode(worker.Status()) // a reader that left needs no answer
+		writeJSON(w, status, details)
 	})
-	routes.Handle("GET /metrics", operatorsOnly(operators, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})))
+	routes.Handle("GET /metrics", operatorsOnly(operators, promhttp.HandlerFor(m.metrics, promhttp.HandlerOpts{})))
+	for pattern, page := range m.operate {
+		routes.Handle(pattern, operatorsOnly(operators, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { page(w) })))
+	}
 	return &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -41,11 +51,25 @@ func newManagement(operator identity.Key, metrics prometheus.Gatherer, worker *s
 	}, nil
 }
 
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(value) // a reader that left needs no answer
+}
+
+// operatorsOnly asks for the operator's key: as a bearer token, or as the password
+// of a browser that has followed a link.
 func operatorsOnly(operators *identity.Keyring, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		presented, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if _, err := operators.Authenticate([]byte(presented)); !bearer || err != nil {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="lightcone management"`)
+		presented, shown := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !shown {
+			_, presented, shown = r.BasicAuth()
+		}
+		if _, err := operators.Authenticate([]byte(presented)); !shown || err != nil {
+			w.Header().Add("WWW-Authenticate", `Bearer realm="lightcone management"`)
+			w.Header().Add("WWW-Authenticate", `Basic realm="lightcone management: the operator's key is the password"`)
 			http.Error(w, "The management listener wants the operator's key: Authorization: Bearer <what operator.key holds>.", http.StatusUnauthorized)
 			return
 		}

@@ -1,0 +1,98 @@
+# Nomad {{if .Server}}server{{else}}client{{end}} on {{.Host.Name}}, written by `make cluster`.
+datacenter           = "{{.Datacenter}}"
+name                 = "{{if .Server}}lightcone-server{{else}}{{.Host.Name}}{{end}}"
+data_dir             = "{{.Folder}}{{if .Server}}/server{{end}}"
+bind_addr            = "{{.Host.Address}}"
+disable_update_check = true
+leave_on_interrupt   = false
+leave_on_terminate   = false
+log_level            = "INFO"
+
+consul {
+  address = "127.0.0.1:8500"
+  token   = "{{if .Server}}{{.Secrets.NomadServer}}{{else}}{{.Secrets.NomadClient}}{{end}}"
+  # Every service and task gets a Consul token of its own, for as long as it runs,
+  # in exchange for an identity that Nomad signs.
+  service_identity {
+    aud = ["consul.io"]
+    ttl = "1h"
+  }
+  task_identity {
+    aud = ["consul.io"]
+    ttl = "1h"
+  }
+}
+{{if .Server}}
+# The web UI and the API, for this machine alone and for the racks.
+addresses {
+  http = "127.0.0.1 {{.Host.Address}}"
+}
+
+advertise {
+  http = "{{.Host.Address}}"
+}
+
+server {
+  enabled           = true
+  bootstrap_expect  = 1
+  encrypt           = "{{.Secrets.Gossip}}"
+  min_heartbeat_ttl = "5s"
+  heartbeat_grace   = "5s"
+  raft_multiplier   = 1
+
+  # A resize process may for a moment need much more memory than it usually does.
+  default_scheduler_config {
+    memory_oversubscription_enabled = true
+  }
+}
+{{else}}
+ports {
+  http = 4656
+}
+
+client {
+  enabled           = true
+  servers           = ["{{.ServerAddress}}:4647"]
+  node_class        = "{{.Host.Class}}"
+  cgroup_parent     = "{{.Host.Name}}"
+  network_interface = "{{.Interface}}"
+  cpu_total_compute = {{.CPU}}
+  memory_total_mb   = {{.Memory}}
+  gc_max_allocs     = 50
+  {{- if .Host.Rack}}
+  meta {
+    rack = "{{.Host.Rack}}"
+  }
+  {{- end}}
+
+  # Clouds are not asked who this machine is.
+  options {
+    "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
+  }
+
+  # What tasks see of the host's file system: libraries, and the load balancer.
+  chroot_env {
+    "/etc/alternatives"       = "/etc/alternatives"
+    "/etc/fonts"              = "/etc/fonts"
+    "/etc/ld.so.cache"        = "/etc/ld.so.cache"
+    "/etc/passwd"             = "/etc/passwd"
+    "/etc/ssl/certs"          = "/etc/ssl/certs"
+    "/lib/x86_64-linux-gnu"   = "/lib/x86_64-linux-gnu"
+    "/lib64"                  = "/lib64"
+    "/usr/lib/x86_64-linux-gnu" = "/usr/lib/x86_64-linux-gnu"
+    "/usr/sbin/haproxy"       = "/usr/sbin/haproxy"
+  }
+
+  # For resize-bulk: the folder whose photographs it reads and writes.
+  host_volume "photographs" {
+    path = "{{.Photographs}}"
+  }
+
+  # Consul away is no reason to stop a task: go on with what was last known.
+  template {
+    consul_retry {
+      attempts = 0
+    }
+  }
+}
+{{end}}

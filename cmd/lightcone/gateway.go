@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lightcone"
+	"lightcone/consul"
+	"lightcone/gateway"
+	"lightcone/internal/run"
+)
+
+// gatewayFlags are the flags of `lightcone gateway`.
+type gatewayFlags struct {
+	serviceFlags
+	listen, functions, callersFile string
+	memory                         int
+	maxWait, drainDelay            time.Duration
+}
+
+func newGatewayCommand() *cobra.Command {
+	var flags gatewayFlags
+	command := serviceCommand("gateway", "Take calls over HTTP and send them to workers found in Consul",
+		`Take calls over HTTP and send them to the workers that Consul lists. Nomad starts
+it (jobs/gateway.nomad.hcl). Consul is found as its own commands find it, by
+CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN; while it is away, the last known workers
+go on being used. SIGTERM lets the calls that have arrived finish.`,
+		func(command *cobra.Command) error { return frontDoor(command, flags) })
+	f := command.Flags()
+	flags.serviceFlags.register(f)
+	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
+	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
+	f.StringVar(&flags.callersFile, "callers-file", "", "JSON `file` of the keys that may call: [{\"id\",\"sha256\",\"tenant\",\"functions\"}]")
+	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; half of it for bodies and answers")
+	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
+	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")
+	return command
+}
+
+// config is the gateway's configuration, and the functions behind it.
+func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
+	config := gateway.DefaultConfig()
+	config.MaxWait, config.DrainDelay = flags.maxWait, flags.drainDelay
+	config.MaxBytesInFlight = int64(flags.memory) * mebibyte / 2
+	if err := config.Validate(); err != nil {
+		return config, nil, usagef("%w", err)
+	}
+	declared, err := declaredFunctions(flags.functions)
+	if err != nil {
+		return config, nil, usagef("--functions %s: %w", flags.functions, err)
+	}
+	return config, declared, nil
+}
+
+// declaredFunctions reads NAME[:cold=DURATION],…
+func declaredFunctions(text string) ([]gateway.Declared, error) {
+	var all []gateway.Declared
+	for _, word := range strings.Split(text, ",") {
+		name, option, more := strings.Cut(word, ":")
+		d := gateway.Declared{Spec: limitsOf(lightcone.FunctionName(name))}
+		if err := d.Spec.Name.Validate(); err != nil {
+			return nil, err
+		}
+		if more {
+			value, isCold := strings.CutPrefix(option, "cold=")
+			var err error
+			if d.ColdStart, err = time.ParseDuration(value); !isCold || err != nil || d.ColdStart <= 0 {
+				return nil, fmt.Errorf("%q: want NAME:cold=DURATION, such as %s:cold=10s", word, name)
+			}
+		}
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+func frontDoor(command *cobra.Command, flags gatewayFlags) error {
+	logger := flags.logger(command)
+	ctx, release := run.UntilSignal(command.Context())
+	defer release()
+	config, declared, err := flags.config()
+	if err != nil {
+		return err
+	}
+	if err := required(command, "callers-file"); err != nil {
+		return err
+	}
+	callers, err := callersFile(flags.callersFile)
+	if err != nil {
+		return err
+	}
+	fleetKey, operator, err := flags.keys()
+	if err != nil {
+		return err
+	}
+	catalogue, err := consul.Connect(consul.Config{Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer catalogue.Close()
+	registry := newRegistry()
+	fleet, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: registry})
+	if err != nil {
+		return err
+	}
+
+	group := run.New(logger)
+	group.StopBound = longestTimeout + 5*time.Second
+	_ = group.Start(ctx, "workers", func(context.Context) (run.Stop, error) {
+		return followWorkers(catalogue, fleet, declared, fleetKey, logger), nil
+	})
+	var door *gateway.Gateway
+	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
+		if door, err = gateway.New(config, fleet, callers, registry, logger); err != nil {
+			return nil, err
+		}
+		return serve(group, "gateway", flags.listen, "--listen", door.Serve, door.Shutdown)
+	})
+	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
+		return serveManagement(group, flags.manage, management{
+			operator: operator, metrics: registry,
+			ready: func() (any, error) { return door.Demand(), fleet.Ready() },
+			operate: map[string]func(http.ResponseWriter){
+				"GET " + demandPath: func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, door.Demand()) },
+			},
+		})
+	})
+	return group.Wait(ctx)
+}
+
+// demandPath is where a gateway tells schedulers how many calls wait.
+const demandPath = "/demand"
+
+// workerService is the Consul service of the workers of a function; their Nomad
+// job has the same name.
+func workerService(function lightcone.FunctionName) string { return "worker-" + string(function) }
+
+// gatewayManagement is the Consul service of the gateways' management listeners.
+const gatewayManagement = "gateway-manage"
+
+var errNoFunction = errors.New("no function is named")

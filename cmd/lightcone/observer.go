@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"lightcone"
+	"lightcone/consul"
+	"lightcone/functions/wire"
+	"lightcone/gateway"
+	"lightcone/internal/run"
+	"lightcone/scheduler"
+)
+
+// observer asks every worker and gateway that Consul lists, or listed last, how
+// busy it is.
+type observer struct {
+	catalogue   *consul.Client
+	fleetKey    string
+	operatorKey string
+	policies    []scheduler.Policy
+
+	mu    sync.Mutex
+	known map[string][]consul.Instance // by service; a service that was never heard of is missing
+}
+
+func newObserver(catalogue *consul.Client, fleetKey, operatorKey string, policies []scheduler.Policy) *observer {
+	return &observer{
+		catalogue: catalogue, fleetKey: fleetKey, operatorKey: operatorKey, policies: policies,
+		known: make(map[string][]consul.Instance),
+	}
+}
+
+// askedAtOnce bounds how many workers and gateways are asked at one time.
+const askedAtOnce = 64
+
+// answerWithin is how long one of them may take to answer.
+const answerWithin = time.Second
+
+// start follows the services until it is stopped.
+func (o *observer) start(logger *slog.Logger) run.Stop {
+	ctx, cancel := context.WithCancel(context.Background())
+	services := []string{gatewayManagement}
+	for _, p := range o.policies {
+		services = append(services, workerService(p.Function))
+	}
+	var watching sync.WaitGroup
+	for _, service := range services {
+		watching.Go(func() {
+			err := o.catalogue.Watch(ctx, service, func(instances []consul.Instance) {
+				o.mu.Lock()
+				defer o.mu.Unlock()
+				o.known[service] = instances
+			})
+			if err != nil {
+				logger.Error("a service is not followed any more", "service", service, "error", err)
+			}
+		})
+	}
+	return func(context.Context) error {
+		cancel()
+		watching.Wait()
+		return nil
+	}
+}
+
+// instances is what is known of a service.
+func (o *observer) instances(service string) ([]consul.Instance, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	instances, heard := o.known[service]
+	return slices.Clone(instances), heard
+}
+
+// Observe asks everybody at once. It fails only before Consul has ever answered.
+func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
+	gateways, heard := o.instances(gatewayManagement)
+	if !heard {
+		return scheduler.Observation{}, fmt.Errorf("Consul has not told yet where the gateways are")
+	}
+	seen := scheduler.Observation{GatewaysKnown: len(gateways), Fleets: make(map[lightcone.FunctionName]scheduler.FleetLoad)}
+	workers := make(map[lightcone.FunctionName][]consul.Instance)
+	for _, p := range o.policies {
+		if workers[p.Function], heard = o.instances(workerService(p.Function)); !heard {
+			return scheduler.Observation{}, fmt.Errorf("Consul has not told yet where the workers of %s are", p.Function)
+		}
+		seen.Fleets[p.Function] = scheduler.FleetLoad{WorkersKnown: len(workers[p.Function])}
+	}
+	var mu sync.Mutex // guards seen
+	var asking sync.WaitGroup
+	places := make(chan struct{}, askedAtOnce)
+	ask := func(question func(context.Context)) {
+		asking.Go(func() {
+			places <- struct{}{}
+			defer func() { <-places }()
+			ctx, cancel := context.WithTimeout(ctx, answerWithin)
+			defer cancel()
+			question(ctx)
+		})
+	}
+	for _, instance := range gateways {
+		ask(func(ctx context.Context) {
+			demands, err := o.demand(ctx, instance.Address)
+			if err != nil {
+				return // known, and has not answered
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seen.GatewaysAnswered++
+			addDemand(seen.Fleets, demands)
+		})
+	}
+	for function, instances := range workers {
+		for _, instance := range instances {
+			ask(func(ctx context.Context) {
+				load, err := wire.FetchLoad(ctx, instance.Address, o.fleetKey)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				seen.Fleets[function] = withWorker(seen.Fleets[function], load)
+			})
+		}
+	}
+	asking.Wait()
+	return seen, ctx.Err()
+}
+
+// addDemand adds the calls that wait in one gateway.
+func addDemand(fleets map[lightcone.FunctionName]scheduler.FleetLoad, demands []gateway.Demand) {
+	for _, d := range demands {
+		if fleet, ours := fleets[d.Function]; ours {
+			fleet.Waiting += d.Waiting
+			fleets[d.Function] = fleet
+		}
+	}
+}
+
+// withWorker adds what one worker said. One that drains is none any more.
+func withWorker(fleet scheduler.FleetLoad, load wire.Load) scheduler.FleetLoad {
+	if load.Draining {
+		fleet.WorkersKnown--
+		return fleet
+	}
+	fleet.WorkersAnswered++
+	for _, f := range load.Functions {
+		fleet.Slots += f.Slots
+		fleet.Busy += f.Busy
+	}
+	return fleet
+}
+
+// demand asks one gateway how many calls wait in it.
+func (o *observer) demand(ctx context.Context, address string) ([]gateway.Demand, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+demandPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+o.operatorKey)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("gateway %s answered %s", address, response.Status)
+	}
+	var demands []gateway.Demand
+	return demands, json.NewDecoder(http.MaxBytesReader(nil, response.Body, mebibyte)).Decode(&demands)
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lightcone/functions"
+	supervisor "lightcone/functions/runtime"
+	"lightcone/functions/wire"
+	"lightcone/internal/run"
+)
+
+// workerFlags are the flags of `lightcone worker`.
+type workerFlags struct {
+	serviceFlags
+	listen, function, sockets string
+	onPort                    bool
+	slots                     int
+}
+
+func newWorkerCommand() *cobra.Command {
+	var flags workerFlags
+	command := serviceCommand("worker", "Run a function's processes and take calls for it from gateways",
+		`Run the processes of one function, confined and metered, and take calls for it
+from gateways. Nomad starts it (jobs/worker.nomad.hcl). SIGTERM lets the calls
+that run finish; those that come meanwhile are sent elsewhere by their gateways.`,
+		func(command *cobra.Command) error { return worker(command, flags) })
+	f := command.Flags()
+	flags.serviceFlags.register(f)
+	f.StringVar(&flags.listen, "listen", "127.0.0.1:9000", "`address` for calls from gateways")
+	f.StringVar(&flags.function, "function", "resize", "`NAME` of a function that comes with Lightcone, or NAME=PATH of an executable")
+	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
+	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
+	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
+	return command
+}
+
+func worker(command *cobra.Command, flags workerFlags) error {
+	logger := flags.logger(command)
+	ctx, release := run.UntilSignal(command.Context())
+	defer release()
+	spec, err := functionFor(flags.function)
+	if err != nil {
+		return usagef("--function %s: %w", flags.function, err)
+	}
+	spec.UsePort = flags.onPort
+	fleetKey, operator, err := flags.keys()
+	if err != nil {
+		return err
+	}
+	registry := newRegistry()
+
+	group := run.New(logger)
+	group.StopBound = longestTimeout + 5*time.Second
+	var workers *supervisor.Supervisor
+	_ = group.Start(ctx, "supervisor", func(ctx context.Context) (run.Stop, error) {
+		workers, err = supervisor.Start(supervisor.Config{
+			Functions: []functions.Spec{spec}, Slots: flags.slots, Dir: flags.sockets, Logger: logger, Metrics: registry,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return func(context.Context) error { return workers.Close() }, waitReady(ctx, workers, logger)
+	})
+	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
+		return serveManagement(group, flags.manage, management{
+			operator: operator, metrics: registry,
+			ready: func() (any, error) { return workers.Status(), workers.Ready() },
+		})
+	})
+	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
+		server := wire.NewServer(wire.ServerConfig{Runner: workers, Key: fleetKey, Logger: logger})
+		return serve(group, "calls", flags.listen, "--listen", server.Serve, server.Shutdown)
+	})
+	return group.Wait(ctx)
+}
+
+// serveManagement serves the operator's listener as a component of group.
+func serveManagement(group *run.Group, address string, m management) (run.Stop, error) {
+	server, err := m.server()
+	if err != nil {
+		return nil, err
+	}
+	return serve(group, "management", address, "--manage", server.Serve, func(ctx context.Context) error {
+		return shutdown(ctx, server)
+	})
+}
+
+// shutdown ends server; what it has not answered within a moment is cut: nobody
+// drains a worker for the sake of who reads its metrics.
+func shutdown(ctx context.Context, server *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) == nil {
+		return nil
+	}
+	return server.Close()
+}
