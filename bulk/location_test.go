@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -270,5 +271,31 @@ func TestS3IsAskedWithThePrefix(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	if keys := keysOf(t, l, ""); !slices.Equal(keys, []string{"a.jpg"}) || !slices.Equal(asked, []string{"GET /b photos/"}) {
 		t.Errorf("keys %q, asked %q", keys, asked)
+	}
+}
+
+// A disk that is full in the middle of an output leaves no half of it.
+func TestAWriteThatFailsHalfWayLeavesNothing(t *testing.T) {
+	l := folder(t)
+	put(t, l, map[string]string{"a.webp": "whole"})
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var usual unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 1000, Max: usual.Max}); err != nil {
+		t.Fatal(err)
+	}
+	err := l.Write(t.Context(), "a.webp", "image/webp", make([]byte, 5000))
+	if restored := unix.Setrlimit(unix.RLIMIT_FSIZE, &usual); restored != nil {
+		t.Fatal(restored)
+	}
+	if !errors.Is(err, unix.EFBIG) {
+		t.Errorf("the write: %v", err)
+	}
+	into, err := l.Read(t.Context(), "a.webp", 10_000, nil)
+	if entries, _ := os.ReadDir(l.folder); string(into) != "whole" || err != nil || len(entries) != 1 {
+		t.Errorf("there are %d bytes (%v), in %v", len(into), err, entries)
 	}
 }
