@@ -153,7 +153,6 @@ func TestAShareThatCannotBeFinishedSaysSo(t *testing.T) {
 		name    string
 		runner  func(string, int) error
 		in, out func(what, key string) error
-		change  func(*Config)
 		want    string
 	}{
 		{name: "one input cannot be read", in: func(what, key string) error {
