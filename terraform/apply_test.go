@@ -65,11 +65,14 @@ func livesThrough(t *testing.T, n nomad) {
 	t.Run("a deployment that fails", func(t *testing.T) { failedDeployment(t, n, tf, without) })
 	t.Run("changes behind Terraform's back", func(t *testing.T) { changedOutside(t, n, tf, without) })
 
+	if n.tasks(t) == 0 {
+		t.Error("no task runs before destroy")
+	}
 	tf.must(t, "apply", append([]string{"-destroy", "-auto-approve"}, without...)...)
 	if left := n.jobs(t); len(left) > 0 {
 		t.Errorf("destroy left %v", left)
 	}
-	within(t, 15*time.Second, "nothing runs after destroy", func() bool { return n.running() == 0 })
+	within(t, 20*time.Second, "nothing runs after destroy", func() bool { return n.tasks(t) == 0 })
 }
 
 // A gateway that ends at once never becomes healthy: the apply fails and says so,
@@ -79,7 +82,7 @@ func failedDeployment(t *testing.T, n nomad, tf terraform, rest []string) {
 	if code == 0 || !strings.Contains(said, "ended as failed") || !strings.Contains(said, "job gateway") {
 		t.Fatalf("exit code %d:\n%s", code, said)
 	}
-	within(t, 15*time.Second, "the rollback is deployed", func() bool {
+	within(t, 20*time.Second, "the rollback is deployed", func() bool {
 		var deployment struct{ Status string }
 		return n.try(http.MethodGet, "/v1/job/gateway/deployment", nil, &deployment) == nil && deployment.Status == "successful"
 	})
@@ -97,7 +100,7 @@ func changedOutside(t *testing.T, n nomad, tf terraform, rest []string) {
 	output(t, "testdata/small", n.executable, "job", "run", "-detach", "-address="+n.address, "-var=patience=500", "gateway.nomad.hcl")
 	output(t, ".", n.executable, "job", "stop", "-purge", "-detach", "-address="+n.address, "bulk")
 	output(t, ".", n.executable, "job", "stop", "-detach", "-address="+n.address, "worker-one")
-	within(t, 15*time.Second, "the stopped job is dead", func() bool {
+	within(t, 20*time.Second, "the stopped job is dead", func() bool {
 		var found struct{ Status string }
 		return n.try(http.MethodGet, "/v1/job/worker-one", nil, &found) == nil && found.Status == "dead"
 	})
