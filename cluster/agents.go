@@ -18,11 +18,13 @@ var templates = template.Must(template.ParseFS(templateFiles, "templates/*.hcl")
 
 // cluster is the region on this machine, as its folders describe it.
 type cluster struct {
-	project       string // absolute; where Terraform and the job specifications are
-	folder        string // absolute; keys, Terraform's state, photographs: what people look at
-	consul, nomad string // executables
-	secrets       secrets
-	processes     []process
+	project string // absolute; where Terraform and the job specifications are
+	folder  string // absolute; keys, Terraform's state, photographs: what people look at
+
+	consulProgram, nomadProgram string
+
+	secrets   secrets
+	processes []process
 }
 
 // The APIs and web UIs of the two agents, and of the release.
@@ -64,7 +66,7 @@ func (c *cluster) configure(name, kind string, h host, server bool) (string, err
 	if h.Rack == "" {
 		a.Interface, a.CPU, a.Memory = bridge, edgeCPU, edgeMemory
 	}
-	path := filepath.Join(agentsFolder, "config", name+".hcl")
+	path := configOf(name)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) // it holds tokens
 	if err != nil {
 		return "", err
@@ -75,6 +77,9 @@ func (c *cluster) configure(name, kind string, h host, server bool) (string, err
 	}
 	return path, file.Close()
 }
+
+// configOf is the configuration of an agent.
+func configOf(name string) string { return filepath.Join(agentsFolder, "config", name+".hcl") }
 
 func (c *cluster) photographs() string { return filepath.Join(c.folder, "photographs") }
 
@@ -93,7 +98,7 @@ func (c *cluster) startConsul(h host) error {
 	if err != nil {
 		return err
 	}
-	return c.start(consulOn(h), h.namespace(), c.consul, "agent", "-config-file="+path)
+	return c.start(consulOn(h), h.namespace(), c.consulProgram, "agent", "-config-file="+path)
 }
 
 // startNomadServer starts the Nomad server, outside the racks.
@@ -102,7 +107,7 @@ func (c *cluster) startNomadServer() error {
 	if err != nil {
 		return err
 	}
-	return c.start(nomadServer, "", c.nomad, "agent", "-config="+path)
+	return c.start(nomadServer, "", c.nomadProgram, "agent", "-config="+path)
 }
 
 // startNomad starts a Nomad client on a host.
@@ -111,7 +116,7 @@ func (c *cluster) startNomad(h host) error {
 	if err != nil {
 		return err
 	}
-	return c.start(nomadOn(h), h.namespace(), c.nomad, "agent", "-config="+path)
+	return c.start(nomadOn(h), h.namespace(), c.nomadProgram, "agent", "-config="+path)
 }
 
 // answers says whether a GET of url is answered 200, within a second.

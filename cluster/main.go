@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,12 +13,13 @@ import (
 	"lightcone/internal/run"
 )
 
-const usage = `usage: cluster up | down
+const usage = `usage: cluster up | drill [NAME...] | down
 
-up     make a whole region on this machine: three racks, Consul, Nomad, Lightcone
-down   stop and remove it
+up      make a whole region on this machine: three racks, Consul, Nomad, Lightcone
+drill   let things go wrong in it under load, and print what callers saw
+down    stop and remove it
 
-Run it from the project's root, as ` + "`make cluster` and `make cluster-down` do."
+Run it from the project's root, as ` + "`make cluster`, `make drill` and `make cluster-down` do."
 
 func main() {
 	ctx, release := run.UntilSignal(context.Background())
@@ -30,8 +32,8 @@ func main() {
 }
 
 func act(ctx context.Context, args []string, say io.Writer) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s", usage)
+	if len(args) == 0 || len(args) > 1 && args[0] != "drill" {
+		return errors.New(usage)
 	}
 	switch args[0] {
 	case "up":
@@ -40,6 +42,12 @@ func act(ctx context.Context, args []string, say io.Writer) error {
 			return err
 		}
 		return c.up(ctx, say)
+	case "drill":
+		c, err := prepared(ctx)
+		if err != nil {
+			return err
+		}
+		return c.drill(ctx, args[1:], say)
 	case "down":
 		c, err := here()
 		if err != nil {
@@ -72,7 +80,7 @@ func prepared(ctx context.Context) (*cluster, error) {
 		return nil, err
 	}
 	c.secrets = newSecrets()
-	for name, path := range map[string]*string{"consul": &c.consul, "nomad": &c.nomad} {
+	for name, path := range map[string]*string{"consul": &c.consulProgram, "nomad": &c.nomadProgram} {
 		find := exec.CommandContext(ctx, filepath.Join(c.project, "internal", "tools", "agent"), name)
 		find.Stderr = os.Stderr // it says that it builds
 		out, err := find.Output()

@@ -80,12 +80,14 @@ func (t *terraform) run(ctx context.Context, out io.Writer, args ...string) erro
 	return nil
 }
 
+func (t *terraform) variablesFile() string { return filepath.Join(t.folder, "terraform.tfvars.json") }
+
 // state are the flags that every command about the region needs.
 func (t *terraform) state() []string {
 	return []string{
 		"-input=false", "-no-color", "-compact-warnings",
 		"-state=" + filepath.Join(t.folder, "terraform.tfstate"),
-		"-var-file=" + filepath.Join(t.folder, "terraform.tfvars.json"),
+		"-var-file=" + t.variablesFile(),
 	}
 }
 
@@ -95,7 +97,7 @@ func (t *terraform) apply(ctx context.Context, out io.Writer, variables map[stri
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(t.folder, "terraform.tfvars.json"), text, 0o600); err != nil {
+	if err := os.WriteFile(t.variablesFile(), text, 0o600); err != nil {
 		return err
 	}
 	return t.run(ctx, out, append([]string{"apply", "-auto-approve"}, t.state()...)...)

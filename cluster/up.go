@@ -193,7 +193,7 @@ func (c *cluster) putKeys(ctx context.Context) error {
 	if err := command(ctx, lightcone, "keys", "--out", c.folder); err != nil {
 		return err
 	}
-	return command(ctx, c.nomad, "var", "put", "-address="+nomadURL, "-force", "-in=json", "@"+filepath.Join(c.folder, "keys.json"))
+	return command(ctx, c.nomadProgram, "var", "put", "-address="+nomadURL, "-force", "-in=json", "@"+filepath.Join(c.folder, "keys.json"))
 }
 
 // awaitCall waits until a photograph comes back resized.

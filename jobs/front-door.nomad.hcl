@@ -92,7 +92,7 @@ job "front-door" {
       health_check      = "checks"
       min_healthy_time  = "3s"
       healthy_deadline  = "45s"
-      progress_deadline = "2m"
+      progress_deadline = "0s"
     }
 
     restart {

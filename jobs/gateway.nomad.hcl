@@ -93,7 +93,7 @@ job "gateway" {
       health_check      = "checks"
       min_healthy_time  = "5s"
       healthy_deadline  = "60s"
-      progress_deadline = "3m"
+      progress_deadline = "0s" # the first that fails ends it
     }
 
     restart {

@@ -12,6 +12,7 @@ import (
 type Count struct {
 	Count     int    // the group's count in the job's newest version
 	Index     uint64 // the job's index, for Scale
+	Version   uint64 // the job's newest version
 	Running   int    // allocations that run, canaries not among them
 	Healthy   int    // of those, which a deployment has found healthy; 0 in a job without update block
 	Deploying bool   // a deployment is active: Scale would answer ErrDeploying
@@ -43,6 +44,7 @@ func (c *Client) Count(ctx context.Context, job, group string) (Count, error) {
 	return Count{
 		Count:     countOf(found),
 		Index:     deref(newest.JobModifyIndex),
+		Version:   deref(newest.Version),
 		Running:   status.TaskGroups[group].Running,
 		Healthy:   status.TaskGroups[group].Healthy,
 		Deploying: latest != nil && active(latest.Status) && latest.JobCreateIndex == deref(newest.CreateIndex),

@@ -23,6 +23,10 @@ func TestEcho(t *testing.T) {
 		{"bytes=-1", "a/b", "", "", problem.BadParameter},
 		{"bytes=x", "a/b", "", "", problem.BadParameter},
 		{"bytes=1&bytes=2", "a/b", "", "", problem.BadParameter},
+		{"delay=1ms&bytes=1", "a/b", "h", "a/b", ""},
+		{"delay=31s", "a/b", "", "", problem.BadParameter},
+		{"delay=-1s", "a/b", "", "", problem.BadParameter},
+		{"delay=soon", "a/b", "", "", problem.BadParameter},
 		{"width=1", "a/b", "", "", problem.BadParameter},
 		{"%zz", "a/b", "", "", problem.BadParameter},
 	} {

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lightcone/consul"
+	"lightcone/jobs"
+)
+
+// drill is one thing that goes wrong, on purpose, while calls come in.
+type drill struct {
+	name  string
+	what  string
+	bound bool // the yield must be at least leastYield; else the drill judges itself
+	do    func(*drills, context.Context) error
+}
+
+const (
+	leastYield = 99.9             // percent of the calls, while something goes wrong
+	drillRate  = 40               // calls per second: a third of what two cores do
+	lead       = 3 * time.Second  // of load before and after
+	patience   = 15 * time.Second // of the load's client
+)
+
+// allDrills in their order: each leaves the region as it found it.
+func allDrills() []drill {
+	return []drill{
+		{"steady", "nothing goes wrong", true, (*drills).nothing},
+		{"gateway-killed", "a gateway is killed; Nomad starts it again", true, (*drills).killGateway},
+		{"leader-killed", "the leading scheduler is killed; another leads", true, (*drills).killLeader},
+		{"rolling-update", "every worker is replaced, one after the other; no call may fail", true, (*drills).updateWorkers},
+		{"bad-build", "a build that does not start is deployed; Nomad goes back", true, (*drills).deployBadBuild},
+		{"bad-config", "a configuration that is valid and wrong is deployed; Nomad goes back", true, (*drills).deployBadConfig},
+		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", true, (*drills).deployNothing},
+		{"rack-drained", "a rack is drained for maintenance and comes back", true, (*drills).drainRack},
+		{"rack-cut", "a rack's cable is pulled and plugged in again", true, (*drills).cutRack},
+		{"consul-away", "Consul's server is away for a minute", true, (*drills).stopConsul},
+		{"nomad-away", "Nomad's server is away for a minute", true, (*drills).stopNomad},
+		{"load-step", "calls for echo come from nothing to a multiple, and go", false, (*drills).stepLoad},
+		{"bulk", "a folder of photographs is resized by a batch", true, (*drills).resizeFolder},
+	}
+}
+
+// drills is what drills work with.
+type drills struct {
+	*cluster
+	nomad     *jobs.Client
+	consul    *consul.Client
+	provision *terraform
+	key       string
+	notes     []string // of the drill that runs, for the table
+	say       io.Writer
+}
+
+// note adds a figure or a fact to the drill's line in the table.
+func (d *drills) note(format string, args ...any) {
+	d.notes = append(d.notes, fmt.Sprintf(format, args...))
+}
+
+// result is one drill's line.
+type result struct {
+	drill
+	*tally
+	err   error
+	notes []string
+}
+
+// drill runs the named drills, or all, prints a table, and fails if one of them did.
+func (c *cluster) drill(ctx context.Context, names []string, say io.Writer) error {
+	d, err := c.prepareDrills(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer d.consul.Close()
+	for _, name := range names {
+		if !slices.ContainsFunc(allDrills(), func(one drill) bool { return one.name == name }) {
+			return fmt.Errorf("there is no drill %q", name)
+		}
+	}
+	var failed []error
+	var results []result
+	for _, one := range allDrills() {
+		if len(names) > 0 && !slices.Contains(names, one.name) {
+			continue
+		}
+		fmt.Fprintf(say, "%-17s %s\n", one.name, one.what)
+		r := d.one(ctx, one)
+		results = append(results, r)
+		if r.err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", one.name, r.err))
+		}
+		r.print(say)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	fmt.Fprintf(say, "\n%d calls a second with a photograph of 265 KB, none of them tried twice\n", drillRate)
+	fmt.Fprintf(say, "%-17s %7s %7s %9s %8s %8s %8s\n", "drill", "calls", "failed", "yield %", "p50 ms", "p99 ms", "max ms")
+	for _, r := range results {
+		r.row(say)
+	}
+	return errors.Join(failed...)
+}
+
+func (c *cluster) prepareDrills(ctx context.Context, say io.Writer) (*drills, error) {
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	if len(c.processes) == 0 {
+		return nil, errors.New("there is no cluster to drill: `make cluster` makes one")
+	}
+	token, err := os.ReadFile(filepath.Join(c.folder, "consul.token"))
+	if err != nil {
+		return nil, err
+	}
+	c.secrets.ConsulManagement = strings.TrimSpace(string(token))
+	key, err := os.ReadFile(filepath.Join(c.folder, "demo.key"))
+	if err != nil {
+		return nil, err
+	}
+	d := &drills{cluster: c, key: strings.TrimSpace(string(key)), say: say}
+	if d.nomad, err = jobs.Connect(jobs.Config{Address: nomadURL}); err != nil {
+		return nil, err
+	}
+	if d.provision, err = c.prepare(ctx, io.Discard); err != nil {
+		return nil, err
+	}
+	d.consul, err = c.open()
+	return d, err
+}
+
+// drillBound is how long one drill may take.
+const drillBound = 6 * time.Minute
+
+func (d *drills) one(ctx context.Context, one drill) result {
+	ctx, cancel := context.WithTimeout(ctx, drillBound)
+	defer cancel()
+	d.notes = nil
+	body, err := os.ReadFile(sample)
+	if err != nil {
+		return result{drill: one, err: err}
+	}
+	calls := load{url: frontDoorURL + "/function/resize?width=300", key: d.key, body: body, rate: drillRate, patience: patience}
+	seen, err := calls.during(ctx, lead, func() error { return one.do(d, ctx) })
+	if settled := d.settled(ctx); err == nil {
+		err = settled
+	}
+	if err == nil && one.bound && seen.yield() < leastYield {
+		err = fmt.Errorf("the yield was %.3f %%, less than %.1f %%: %v", seen.yield(), leastYield, seen.failures)
+	}
+	return result{drill: one, tally: seen, err: err, notes: d.notes}
+}
+
+const frontDoorURL = "http://127.0.0.1:8080"
+
+// deployed are the jobs that are deployed by canaries, and their groups.
+var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler"}
+
+// settled waits until the region is whole again: no deployment, every instance well.
+func (d *drills) settled(ctx context.Context) error {
+	var missing string
+	err := waitUntil(ctx, 90*time.Second, func() bool {
+		for service, least := range map[string]int{"gateway": 3, "worker-resize": 2, "scheduler": 3, "front-door": 1} {
+			instances, err := d.consul.Instances(ctx, service)
+			if err != nil || len(instances) < least {
+				missing = fmt.Sprintf("%d of %d instances of %s are well (%v)", len(instances), least, service, err)
+				return false
+			}
+		}
+		for job, group := range deployed {
+			count, err := d.nomad.Count(ctx, job, group)
+			if err != nil || count.Deploying {
+				missing = fmt.Sprintf("job %s is being deployed (%v)", job, err)
+				return false
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("the region is not whole again: %s: %w", missing, err)
+	}
+	return nil
+}
+
+func (r result) print(say io.Writer) {
+	for _, note := range r.notes {
+		fmt.Fprintf(say, "%17s   %s\n", "", note)
+	}
+	if r.tally != nil {
+		for failure, times := range r.failures {
+			fmt.Fprintf(say, "%17s   %d calls: %s\n", "", times, failure)
+		}
+	}
+	if r.err != nil {
+		fmt.Fprintf(say, "%17s   FAILED: %v\n", "", r.err)
+	}
+}
+
+func (r result) row(say io.Writer) {
+	if r.tally == nil {
+		fmt.Fprintf(say, "%-17s %v\n", r.name, r.err)
+		return
+	}
+	fmt.Fprintf(say, "%-17s %7d %7d %9.3f %8.1f %8.1f %8.1f\n", r.name, r.sent, r.sent-r.answered, r.yield(),
+		r.milliseconds(50), r.milliseconds(99), r.milliseconds(100))
+}
+
+// reason is what an error of the client comes down to, without addresses, so that
+// equal ones are counted together.
+func reason(err error) string {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if i := strings.LastIndex(err.Error(), ": "); i >= 0 {
+		return err.Error()[i+2:]
+	}
+	return err.Error()
+}

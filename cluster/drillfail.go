@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"lightcone/jobs"
+)
+
+// nothing is the reference for all other drills.
+func (d *drills) nothing(ctx context.Context) error { return pauseFor(ctx, 20*time.Second) }
+
+// running are the job's running allocations.
+func (d *drills) running(ctx context.Context, job string) ([]jobs.Allocation, error) {
+	all, err := d.nomad.Allocations(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	var running []jobs.Allocation
+	for _, allocation := range all {
+		if allocation.Status == "running" && allocation.DesiredStatus == "run" {
+			running = append(running, allocation)
+		}
+	}
+	if len(running) == 0 {
+		return nil, fmt.Errorf("job %s has no running allocation", job)
+	}
+	return running, nil
+}
+
+func (d *drills) killGateway(ctx context.Context) error {
+	gateways, err := d.running(ctx, "gateway")
+	if err != nil {
+		return err
+	}
+	if err := d.nomad.Signal(ctx, gateways[0].ID, "gateway", "SIGKILL"); err != nil {
+		return err
+	}
+	if err := d.awaitInstances(ctx, "gateway", 2, 15*time.Second); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := d.awaitInstances(ctx, "gateway", 3, 30*time.Second); err != nil {
+		return err
+	}
+	d.note("back after %.0f s", time.Since(began).Seconds())
+	return pauseFor(ctx, 10*time.Second)
+}
+
+// awaitInstances waits until Consul lists exactly count well instances.
+func (d *drills) awaitInstances(ctx context.Context, service string, count int, bound time.Duration) error {
+	seen := 0
+	err := waitUntil(ctx, bound, func() bool {
+		instances, err := d.consul.Instances(ctx, service)
+		seen = len(instances)
+		return err == nil && seen == count
+	})
+	if err != nil {
+		return fmt.Errorf("%d instances of %s are well, waited for %d: %w", seen, service, count, err)
+	}
+	return nil
+}
+
+// leaderKey is where the schedulers elect their leader.
+const leaderKey = "lightcone/scheduler/leader"
+
+// leader is who holds the schedulers' office: the allocation's id.
+func (d *drills) leader(ctx context.Context) (string, error) {
+	entry, found, err := d.consul.Get(ctx, leaderKey)
+	if err != nil || !found {
+		return "", fmt.Errorf("nobody leads: %w", err)
+	}
+	var who struct {
+		Name string `json:"name"`
+	}
+	if err := json.Unmarshal(entry.Value, &who); err != nil {
+		return "", fmt.Errorf("the leader's entry: %w", err)
+	}
+	return who.Name, nil
+}
+
+// electionBound is within what another leads: a session lasts 10 s, and Consul
+// takes up to twice as long to end it, then keeps the office empty for a second.
+const electionBound = 2*10*time.Second + 5*time.Second
+
+func (d *drills) killLeader(ctx context.Context) error {
+	first, err := d.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.nomad.Signal(ctx, first, "scheduler", "SIGKILL"); err != nil {
+		return err
+	}
+	began := time.Now()
+	var next string
+	err = waitUntil(ctx, electionBound, func() bool {
+		next, err = d.leader(ctx)
+		return err == nil && next != "" && next != first
+	})
+	if err != nil {
+		return fmt.Errorf("nobody else leads: %w", err)
+	}
+	d.note("another led after %.1f s", time.Since(began).Seconds())
+	return pauseFor(ctx, 5*time.Second)
+}
+
+func (d *drills) rack(ctx context.Context) (host, jobs.Node, error) {
+	h := racks()[1]
+	nodes, err := d.nomad.Nodes(ctx)
+	if err != nil {
+		return h, jobs.Node{}, err
+	}
+	for _, node := range nodes {
+		if node.Name == h.Name && node.Status == "ready" {
+			return h, node, nil
+		}
+	}
+	return h, jobs.Node{}, fmt.Errorf("the host %s is not ready", h.Name)
+}
+
+func (d *drills) drainRack(ctx context.Context) error {
+	h, node, err := d.rack(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := d.nomad.DrainNode(ctx, node.ID, true, 2*time.Minute); err != nil {
+		return err
+	}
+	err = waitUntil(ctx, 2*time.Minute, func() bool { return d.empty(ctx, h) })
+	d.note("empty after %.0f s", time.Since(began).Seconds())
+	if enabled := d.nomad.DrainNode(ctx, node.ID, false, 0); err == nil {
+		err = enabled
+	}
+	return err
+}
+
+// empty says whether nothing of the region runs on the host.
+func (d *drills) empty(ctx context.Context, h host) bool {
+	for _, job := range []string{"gateway", "worker-resize", "scheduler"} {
+		all, err := d.nomad.Allocations(ctx, job)
+		if err != nil {
+			return false
+		}
+		for _, allocation := range all {
+			if allocation.Node == h.Name && (allocation.Status == "running" || allocation.Status == "pending") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (d *drills) cutRack(ctx context.Context) error {
+	h, _, err := d.rack(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := cut(ctx, h); err != nil {
+		return err
+	}
+	gone := waitUntil(ctx, time.Minute, func() bool {
+		nodes, err := d.nomad.Nodes(ctx)
+		if err != nil {
+			return false
+		}
+		for _, node := range nodes {
+			if node.Name == h.Name {
+				return node.Status != "ready"
+			}
+		}
+		return false
+	})
+	d.note("Nomad missed the rack after %.0f s", time.Since(began).Seconds())
+	if gone == nil {
+		gone = d.awaitInstances(ctx, "gateway", 3, time.Minute)
+		d.note("three gateways again, on two racks, after %.0f s", time.Since(began).Seconds())
+	}
+	if err := heal(ctx, h); err != nil {
+		return err
+	}
+	if gone != nil {
+		return gone
+	}
+	began = time.Now()
+	if err := waitUntil(ctx, time.Minute, func() bool { _, _, err := d.rack(ctx); return err == nil }); err != nil {
+		return fmt.Errorf("the rack did not come back: %w", err)
+	}
+	d.note("the rack was back %.0f s after it was plugged in", time.Since(began).Seconds())
+	return nil
+}
+
+// away is for how long a server is stopped.
+const away = time.Minute
+
+func (d *drills) stopConsul(ctx context.Context) error {
+	if err := d.without(ctx, consulOn(edge())); err != nil {
+		return err
+	}
+	return waitUntil(ctx, time.Minute, func() bool { _, err := d.leader(ctx); return err == nil })
+}
+
+func (d *drills) stopNomad(ctx context.Context) error {
+	if err := d.without(ctx, nomadServer); err != nil {
+		return err
+	}
+	return d.awaitNodes(ctx)
+}
+
+// without kills the named process, and starts it again after a while. Its
+// configuration is still there, so its secrets need not be known.
+func (d *drills) without(ctx context.Context, name string) error {
+	p, err := d.process(name)
+	if err != nil {
+		return err
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	paused := pauseFor(ctx, away)
+	program, flag := d.consulProgram, "-config-file="
+	if strings.HasPrefix(name, "nomad") {
+		program, flag = d.nomadProgram, "-config="
+	}
+	if err := d.start(name, "", program, "agent", flag+configOf(name)); err != nil {
+		return err
+	}
+	return paused
+}
