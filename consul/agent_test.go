@@ -6,6 +6,7 @@ import (
 	"flag"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -49,6 +50,7 @@ var consulPath = sync.OnceValues(func() (string, error) {
 type agent struct {
 	t       *testing.T
 	folder  string
+	managed bool // by the management token, from the start
 	address string // of its HTTP API
 	gossip  string
 	command *exec.Cmd
@@ -72,7 +74,7 @@ func newPeer(t *testing.T, first *agent) *agent {
 
 func launch(t *testing.T, token string, different map[string]any) *agent {
 	t.Helper()
-	a := &agent{t: t, folder: t.TempDir()}
+	a := &agent{t: t, folder: t.TempDir(), managed: token != ""}
 	ports := freePorts(t, 3)
 	a.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))
 	a.gossip = net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[2]))
@@ -137,7 +139,7 @@ func (a *agent) start() {
 		defer cancel()
 		options.RequireConsistent = true
 		_, _, err = c.api.KV().Get("nothing", options)
-		return err == nil || strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), "ACL not found")
+		return err == nil || (!a.managed && strings.Contains(err.Error(), "ACL not found"))
 	})
 }
 
@@ -184,18 +186,24 @@ func clientAt(t *testing.T, address, token string) *Client {
 	return c
 }
 
+// freePorts are below those that the kernel gives to outgoing connections, so
+// that none is taken while its agent is away.
 func freePorts(t *testing.T, count int) []int {
 	t.Helper()
 	var ports []int
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
 		if err != nil {
-			t.Fatal(err)
+			continue // taken
 		}
 		defer listener.Close() // all together, so that they differ
 		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+		if len(ports) == count {
+			return ports
+		}
 	}
-	return ports
+	t.Fatalf("only %d of %d ports are free", len(ports), count)
+	return nil
 }
 
 // eventually waits for a condition, within a bound.

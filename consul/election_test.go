@@ -160,6 +160,43 @@ func TestALeaderWhoseWorkFailsStepsDown(t *testing.T) {
 	}
 }
 
+// TestADeletedKeyEndsTheTerm of a leader that asks Consul for nothing: its
+// session lives on, and with it the renewals.
+func TestADeletedKeyEndsTheTerm(t *testing.T) {
+	t.Parallel()
+	a := newAgent(t, management)
+	c, m := a.scheduler(), a.client(management)
+	ctx, stop := context.WithCancel(t.Context())
+	terms, over := make(chan Term, 100), make(chan error, 100)
+	ended := make(chan error, 1)
+	go func() {
+		config := ElectionConfig{Key: officeKey, TTL: 10 * testTTL, LockDelay: testLockDelay}
+		ended <- NewElection(c, config).Run(ctx, func(ctx context.Context, term Term) error {
+			terms <- term
+			<-ctx.Done()
+			over <- context.Cause(ctx)
+			return nil
+		})
+	}()
+	term := <-terms
+	if err := m.Delete(t.Context(), officeKey); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case cause := <-over:
+		t.Logf("the term ended: %v", cause)
+	case <-time.After(2 * testTTL): // long before the next renewal
+		t.Error("the term goes on without the key")
+	}
+	if term.Trusted() {
+		t.Error("the term is still trusted")
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSlowWorkIsAwaited: while the old leader's work runs on, this candidate does
 // not stand again, and says why.
 func TestSlowWorkIsAwaited(t *testing.T) {

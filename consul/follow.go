@@ -41,6 +41,7 @@ type verdict string
 const (
 	applyIt   verdict = "apply"                                     // a set that the caller does not have yet
 	unchanged verdict = "unchanged"                                 // the set that the caller has
+	confirm   verdict = "confirm: instances are missing"            // ask the leader before anybody loses a worker
 	startOver verdict = "start over: the index went back"           // ask again from 0, and the leader
 	refused   verdict = "refused: the token may not read it all"    // part of a set is worse than yesterday's
 	knowsNone verdict = "no answer: an empty server, and no leader" // a server that has just started knows nobody
@@ -53,6 +54,10 @@ const (
 // restored from a snapshot. Its set is not applied; the next question goes to the
 // leader, which answers when it knows everything.
 // https://developer.hashicorp.com/consul/api-docs/features/blocking
+//
+// An answer in which instances are missing is confirmed by the leader, too: blocking
+// queries are served from a stream, which leaves out what the token may not see
+// any more and does not say so (seen with Consul 1.21).
 func (p position) judge(a answer) (verdict, position) {
 	switch {
 	case a.filtered:
@@ -63,12 +68,25 @@ func (p position) judge(a answer) (verdict, position) {
 	case !p.applied && !a.knownLeader && len(a.instances) == 0:
 		return knowsNone, p
 	}
+	if fromLeader := p.index == 0; !fromLeader && lacksSome(a.instances, p.instances) {
+		p.index = 0
+		return confirm, p
+	}
 	p.index = max(a.index, 1) // 0 would not block
 	if p.applied && reflect.DeepEqual(p.instances, a.instances) {
 		return unchanged, p
 	}
 	p.applied, p.instances = true, a.instances
 	return applyIt, p
+}
+
+// lacksSome says whether an instance of before is not in now.
+func lacksSome(now, before []Instance) bool {
+	there := make(map[[2]string]bool, len(now))
+	for _, instance := range now {
+		there[[2]string{instance.ID, instance.Node}] = true
+	}
+	return slices.ContainsFunc(before, func(instance Instance) bool { return !there[[2]string{instance.ID, instance.Node}] })
 }
 
 // instancesOf sorts by ID, then node.

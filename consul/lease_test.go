@@ -75,8 +75,11 @@ func TestTrustNeverOutlivesThePromise(t *testing.T) {
 			if l.trusted(look) && everUntrusted {
 				t.Fatalf("trust came back")
 			}
-			if l.trusted(look) && look.Sub(counted) > ttl-margin {
-				t.Fatalf("trusted %v after Consul counted anew, TTL %v, margin %v", look.Sub(counted), ttl, margin)
+			if trust := l.trustEnds().Sub(counted); trust > ttl-margin {
+				t.Fatalf("trusted for %v after Consul counted anew, TTL %v, margin %v", trust, ttl, margin)
+			}
+			if l.trusted(look) && !look.Before(l.trustEnds()) {
+				t.Fatalf("trusted at the end of trust or after it")
 			}
 			if l.trusted(now) && l.renewTimeout(now) > l.trustEnds().Sub(now) {
 				t.Fatalf("a renewal may take longer than the trust")

@@ -38,12 +38,13 @@ func (c *Client) Instances(ctx context.Context, service string) ([]Instance, err
 
 // Watch calls apply with the service's passing instances, sorted by ID: once at
 // first, also when there are none, and then whenever they change, within
-// milliseconds. It calls from one goroutine, one call at a time, and the slice is
+// a fraction of a second. It calls from one goroutine, one call at a time, and the slice is
 // the caller's. While Consul cannot answer it calls nothing, tries again for ever
 // and logs each outage once. It returns nil when ctx has ended.
 //
-// It reads from whichever server is near, so that it goes on while the servers
-// have no leader; the caller guards against alarms that many instances share.
+// It reads from whichever server is near, so that it learns of what is new while
+// the servers have no leader; that an instance is gone, it believes the leader
+// alone. The caller guards against alarms that many instances share.
 func (c *Client) Watch(ctx context.Context, service string, apply func([]Instance)) error {
 	if service == "" {
 		return errors.New("watch a Consul service: its name is empty; name one")
@@ -87,7 +88,7 @@ func recovered(logger *slog.Logger, failures *int) {
 }
 
 // follow asks for the next answer after the position. A verdict that brings
-// nothing usable is an error; starting over is not: it is followed by a question.
+// nothing usable is an error; starting over and confirming are not: a question follows.
 func (c *Client) follow(ctx context.Context, service string, stands position, wait time.Duration) (verdict, position, error) {
 	answer, err := c.next(ctx, service, stands, wait)
 	if err != nil {
