@@ -50,7 +50,7 @@ var consulPath = sync.OnceValues(func() (string, error) {
 type agent struct {
 	t       *testing.T
 	folder  string
-	managed bool // by the management token, from the start
+	managed bool   // by the management token, from the start
 	address string // of its HTTP API
 	gossip  string
 	command *exec.Cmd
