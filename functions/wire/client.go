@@ -56,6 +56,7 @@ type Client struct {
 	idle     []*clientConn // the longest unused first
 	open     map[*clientConn]struct{}
 	inFlight int
+	leaving  bool            // Drain was called
 	quiet    chan struct{}   // closed when inFlight is 0 again; nil unless a Drain waits
 	answered time.Time       // when the worker last answered a call: a sign of life, too
 	reach    context.Context // ends when the worker is lost, and dials with it
@@ -115,7 +116,7 @@ func (c *Client) Busy(function lightcone.FunctionName) int {
 }
 
 // Ready is nil while the worker gave a sign of life within LostAfter and is not
-// draining, else why not, in a sentence.
+// draining, and Drain was not called, else why not, in a sentence.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,6 +127,9 @@ func (c *Client) Ready() error {
 func (c *Client) readiness() error {
 	switch c.state {
 	case serving:
+		if c.leaving {
+			return fmt.Errorf("no more calls are sent to the worker %s", c.config.Address)
+		}
 		return nil
 	case draining:
 		return fmt.Errorf("the worker %s is stopping", c.config.Address)
