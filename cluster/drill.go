@@ -169,7 +169,7 @@ var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker"
 func (d *drills) settled(ctx context.Context) error {
 	var missing string
 	err := waitUntil(ctx, 90*time.Second, func() bool {
-		for service, least := range map[string]int{"gateway": 3, "worker-resize": 2, "scheduler": 3, "front-door": 1} {
+		for service, least := range map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1} {
 			instances, err := d.consul.Instances(ctx, service)
 			if err != nil || len(instances) < least {
 				missing = fmt.Sprintf("%d of %d instances of %s are well (%v)", len(instances), least, service, err)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"lightcone/consul"
 	"lightcone/jobs"
 )
 
@@ -108,22 +110,46 @@ func (d *drills) killLeader(ctx context.Context) error {
 	return pauseFor(ctx, 5*time.Second)
 }
 
-func (d *drills) rack(ctx context.Context) (host, jobs.Node, error) {
-	h := racks()[1]
-	nodes, err := d.nomad.Nodes(ctx)
-	if err != nil {
-		return h, jobs.Node{}, err
-	}
-	for _, node := range nodes {
-		if node.Name == h.Name && node.Status == "ready" {
-			return h, node, nil
+// busiestRack is the rack whose loss would hurt most: with most of the gateways
+// and workers.
+func (d *drills) busiestRack(ctx context.Context) (host, jobs.Node, error) {
+	on := make(map[string]int) // by host
+	for _, job := range []string{"gateway", "worker-resize"} {
+		running, err := d.running(ctx, job)
+		if err != nil {
+			return host{}, jobs.Node{}, err
+		}
+		for _, allocation := range running {
+			on[allocation.Node]++
 		}
 	}
-	return h, jobs.Node{}, fmt.Errorf("the host %s is not ready", h.Name)
+	busiest := racks()[0]
+	for _, h := range racks() {
+		if on[h.Name] > on[busiest.Name] {
+			busiest = h
+		}
+	}
+	d.note("rack %s has %d of the gateways and workers", busiest.Rack, on[busiest.Name])
+	node, err := d.node(ctx, busiest)
+	return busiest, node, err
+}
+
+// node is a host as Nomad sees it.
+func (d *drills) node(ctx context.Context, h host) (jobs.Node, error) {
+	nodes, err := d.nomad.Nodes(ctx)
+	if err != nil {
+		return jobs.Node{}, err
+	}
+	for _, node := range nodes {
+		if node.Name == h.Name {
+			return node, nil
+		}
+	}
+	return jobs.Node{}, fmt.Errorf("Nomad does not know the host %s", h.Name)
 }
 
 func (d *drills) drainRack(ctx context.Context) error {
-	h, node, err := d.rack(ctx)
+	h, node, err := d.busiestRack(ctx)
 	if err != nil {
 		return err
 	}
@@ -156,7 +182,7 @@ func (d *drills) empty(ctx context.Context, h host) bool {
 }
 
 func (d *drills) cutRack(ctx context.Context) error {
-	h, _, err := d.rack(ctx)
+	h, _, err := d.busiestRack(ctx)
 	if err != nil {
 		return err
 	}
@@ -165,21 +191,13 @@ func (d *drills) cutRack(ctx context.Context) error {
 		return err
 	}
 	gone := waitUntil(ctx, time.Minute, func() bool {
-		nodes, err := d.nomad.Nodes(ctx)
-		if err != nil {
-			return false
-		}
-		for _, node := range nodes {
-			if node.Name == h.Name {
-				return node.Status != "ready"
-			}
-		}
-		return false
+		node, err := d.node(ctx, h)
+		return err == nil && node.Status != "ready"
 	})
 	d.note("Nomad missed the rack after %.0f s", time.Since(began).Seconds())
 	if gone == nil {
-		gone = d.awaitInstances(ctx, "gateway", 3, time.Minute)
-		d.note("three gateways again, on two racks, after %.0f s", time.Since(began).Seconds())
+		gone = waitUntil(ctx, time.Minute, func() bool { return d.wholeWithout(ctx, h) })
+		d.note("all gateways and workers again, on two racks, after %.0f s", time.Since(began).Seconds())
 	}
 	if err := heal(ctx, h); err != nil {
 		return err
@@ -188,11 +206,30 @@ func (d *drills) cutRack(ctx context.Context) error {
 		return gone
 	}
 	began = time.Now()
-	if err := waitUntil(ctx, time.Minute, func() bool { _, _, err := d.rack(ctx); return err == nil }); err != nil {
+	if err := waitUntil(ctx, time.Minute, func() bool {
+		node, err := d.node(ctx, h)
+		return err == nil && node.Status == "ready"
+	}); err != nil {
 		return fmt.Errorf("the rack did not come back: %w", err)
 	}
 	d.note("the rack was back %.0f s after it was plugged in", time.Since(began).Seconds())
 	return nil
+}
+
+// wholeWithout says whether as many gateways and workers as there should be are
+// well on the other hosts.
+func (d *drills) wholeWithout(ctx context.Context, h host) bool {
+	for _, service := range []string{"gateway", "worker-resize"} {
+		instances, err := d.consul.Instances(ctx, service)
+		if err != nil {
+			return false
+		}
+		instances = slices.DeleteFunc(instances, func(i consul.Instance) bool { return i.Node == h.Name })
+		if len(instances) < 3 {
+			return false
+		}
+	}
+	return true
 }
 
 // away is for how long a server is stopped.

@@ -146,8 +146,9 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	tried := few[:0]
 	hopeful := hopefulTries
 	var lost error
+	var heardSince time.Time
 	for {
-		m, l, sure := f.take(call.Function, tried, hopeful > 0)
+		m, l, sure := f.take(call.Function, tried, hopeful > 0, heardSince)
 		if m == nil {
 			break
 		}
@@ -155,12 +156,15 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 			hopeful--
 		}
 		tried = append(tried, m)
+		sent := f.now()
 		outcome, err := f.try(m, l, call, answer)
 		switch {
 		case outcome == taken || outcome == gone && (lost != nil || !f.mayRetry(call)):
 			return err
 		case outcome == gone:
-			lost = err
+			// What took this member may have taken its neighbours, whose loss shows
+			// any moment now: the next one is of those that have been heard of since.
+			lost, heardSince = err, sent
 		}
 		*answer = functions.Answer{Body: answer.Body[:0]}
 		if call.Deadline.Sub(f.now()) < leastLeft {

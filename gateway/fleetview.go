@@ -19,6 +19,18 @@ type reporter interface {
 	Busy(lightcone.FunctionName) int
 }
 
+// living is a worker that knows when it last gave a sign of life.
+type living interface {
+	Heard() time.Time
+}
+
+// heardSince says whether m is known to have lived at that time. One that does not
+// know is believed.
+func (m *member) heardSince(then time.Time) bool {
+	alive, knows := m.worker.(living)
+	return then.IsZero() || !knows || alive.Heard().After(then)
+}
+
 // member is a worker of the present set, and what is known of it.
 type member struct {
 	id     string
@@ -150,7 +162,9 @@ func (b *backends) countSlots() {
 
 // take picks a member for a call, and counts the call as its own. m is nil when
 // no member is left that could have room; sure is whether it is thought to have some.
-func (f *Fleet) take(name lightcone.FunctionName, tried []*member, hopeful bool) (m *member, l *load, sure bool) {
+// Members that have not been heard of since then count as not ready, unless that
+// leaves none.
+func (f *Fleet) take(name lightcone.FunctionName, tried []*member, hopeful bool, then time.Time) (m *member, l *load, sure bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now := f.now(); now.Sub(f.looked) >= lookEvery {
@@ -160,11 +174,12 @@ func (f *Fleet) take(name lightcone.FunctionName, tried []*member, hopeful bool)
 	if to == nil {
 		return nil, nil, false
 	}
+	fresh := slices.ContainsFunc(to.members, func(m *member) bool { return m.ready && m.heardSince(then) })
 	f.candidates = f.candidates[:0]
 	for i, l := range to.loads {
 		m := to.members[i]
 		f.candidates = append(f.candidates, candidate{
-			ready: m.ready,
+			ready: m.ready && (!fresh || m.heardSince(then)),
 			tried: len(tried) > 0 && slices.ContainsFunc(tried, func(other *member) bool { return other.id == m.id }),
 			slots: l.slots,
 			own:   l.own,

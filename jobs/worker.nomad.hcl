@@ -124,7 +124,7 @@ job "worker" {
       auto_promote      = true
       auto_revert       = true
       health_check      = "checks"
-      min_healthy_time  = "5s"
+      min_healthy_time  = "3s"
       healthy_deadline  = "60s"
       progress_deadline = "0s" # the first that fails ends it
     }

@@ -58,6 +58,7 @@ type Client struct {
 	inFlight int
 	leaving  bool            // Drain was called
 	quiet    chan struct{}   // closed when inFlight is 0 again; nil unless a Drain waits
+	heard    time.Time       // when its load was last seen
 	answered time.Time       // when the worker last answered a call: a sign of life, too
 	reach    context.Context // ends when the worker is lost, and dials with it
 	cutReach context.CancelFunc
@@ -113,6 +114,17 @@ func (c *Client) Busy(function lightcone.FunctionName) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.load.function(function).Busy
+}
+
+// Heard is when the worker last gave a sign of life: zero if it never did. What
+// was sent to it before may have been lost since.
+func (c *Client) Heard() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.answered.After(c.heard) {
+		return c.answered
+	}
+	return c.heard
 }
 
 // Ready is nil while the worker gave a sign of life within LostAfter and is not

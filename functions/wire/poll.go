@@ -144,7 +144,7 @@ func (c *Client) saw(load Load, now time.Time) {
 	if c.state == lost {
 		c.reach, c.cutReach = context.WithCancel(c.ctx)
 	}
-	c.state, c.missed = serving, nil
+	c.state, c.missed, c.heard = serving, nil, now
 	idleSince := now.Add(-c.config.IdleTimeout)
 	if load.Draining {
 		c.state = draining

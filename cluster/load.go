@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -120,10 +121,19 @@ func (l load) call(client *http.Client) string {
 	switch {
 	case err != nil:
 		return "the answer broke off"
-	case response.StatusCode != http.StatusOK && len(text) < 300:
-		return fmt.Sprintf("%d %s", response.StatusCode, text)
 	case response.StatusCode != http.StatusOK:
-		return fmt.Sprint(response.StatusCode)
+		return fmt.Sprintf("%d %s", response.StatusCode, detail(text))
 	}
 	return ""
+}
+
+// detail is the sentence of a problem document: equal ones are counted together.
+func detail(document []byte) string {
+	var problem struct {
+		Detail string `json:"detail"`
+	}
+	if json.Unmarshal(document, &problem) != nil {
+		return "without a reason"
+	}
+	return problem.Detail
 }
