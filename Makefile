@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/local/go/bin
 
 build_packages := build-essential pkg-config libvips-dev
 run_packages   := mate-backgrounds curl
-test_packages  := $(run_packages)
+test_packages  := $(run_packages) openssh-server openssh-client sudo iproute2 util-linux haproxy
 bench_packages := $(run_packages) haproxy libjpeg-turbo-progs
 cluster_packages := $(run_packages) iproute2 util-linux haproxy libvips42 ca-certificates
 
@@ -22,7 +22,7 @@ go_build := go build -trimpath -buildvcs=$(vcs)
 
 staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
 
-.PHONY: help build run test check release cluster cluster-down bench clean install-build install-run install-test install-cluster install-bench
+.PHONY: help build run test check release cluster drill cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,14 +35,18 @@ build: install-build ## Build the executables into bin/
 run: install-run build ## Install what is missing, build, and run everything on this machine (Ctrl-C stops it)
 	bin/lightcone dev --data lightcone-data --sample $(sample) $(ARGS)
 
-test: install-test build ## Install what is missing, build, and run every test; a skipped test is a failure
-	go test -json -race -count 1 -timeout 10m ./... | go run ./internal/house/testreport
+test: install-test release agents ## Install what is missing, build, and run every test (as root); a skipped test is a failure
+	go test -json -race -count 1 -timeout 30m $$(go list ./... | grep -v /cluster$$) | go run ./internal/house/testreport
+	cd terraform/standin && go vet ./...
+	go test -json -count 1 -timeout 45m ./cluster | go run ./internal/house/testreport
 
 check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	$(staticcheck) ./...
 	go test ./internal/house/...
+	$$(internal/tools/agent nomad) fmt -check -recursive jobs
+	terraform fmt -check -recursive -diff terraform
 	go mod tidy -diff
 	go mod verify
 
@@ -50,9 +54,13 @@ release: build ## Pack the executables for Nomad to fetch: bin/lightcone.tar.gz,
 	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize | gzip -n1 >bin/lightcone.tar.gz
 	sha256sum bin/lightcone.tar.gz
 
-cluster: install-cluster release ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)
+cluster: install-cluster release agents ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)
 	@go build -o bin/cluster ./cluster
 	@bin/cluster up
+
+drill: install-cluster ## Let things go wrong in the cluster under load; ARGS='NAME…' chooses
+	@go build -o bin/cluster ./cluster
+	@bin/cluster drill $(ARGS)
 
 cluster-down: ## Stop and remove what `make cluster` made
 	@go build -o bin/cluster ./cluster
@@ -64,6 +72,11 @@ bench: install-bench build ## Measure on real photographs; ARGS='…' goes to th
 
 clean: ## Remove what the build made (not lightcone-data, which is yours)
 	rm -rf bin bench.json
+
+# Not listed. Consul and Nomad are built once, if they are not installed.
+agents: install-build
+	@internal/tools/agent consul >/dev/null
+	@internal/tools/agent nomad >/dev/null
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:

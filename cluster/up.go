@@ -152,13 +152,20 @@ func (c *cluster) mayStart(ctx context.Context) error {
 		{"127.0.0.1:8080", "the front door"}, {"127.0.0.1:8404", "the front door's operators"},
 		{"127.0.0.1:8500", "Consul"}, {"127.0.0.1:8600", "Consul's DNS"}, {"127.0.0.1:4646", "Nomad"}, {"127.0.0.1:4656", "Nomad's client"},
 	} {
-		listener, err := net.Listen("tcp", port.address)
-		if err != nil {
-			return fmt.Errorf("%s wants %s: %w; stop what has it (`ss -ltnp` tells)", port.what, port.address, err)
+		if err := free(port.address, port.what); err != nil {
+			return err
 		}
-		listener.Close()
 	}
 	return nil
+}
+
+// free is an error if what cannot have the address.
+func free(address, what string) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("%s wants %s: %w; stop what has it (`ss -ltnp` tells)", what, address, err)
+	}
+	return listener.Close()
 }
 
 // awaitNodes waits until Nomad may place jobs on every host.

@@ -58,7 +58,8 @@ client {
   network_interface = "{{.Interface}}"
   cpu_total_compute = {{.CPU}}
   memory_total_mb   = {{.Memory}}
-  gc_max_allocs     = 50
+  gc_max_allocs     = 12
+  gc_interval       = "30s"
   {{- if .Host.Rack}}
   meta {
     rack = "{{.Host.Rack}}"
