@@ -40,6 +40,7 @@ type FleetConfig struct {
 	Random      func() uint64    // uniform, for any number of goroutines; nil = math/rand/v2
 	Now         func() time.Time // nil = time.Now
 	RetryBudget float64          // retries of lost calls allowed for each call, 0 to 1; 0 = 0.10
+	RoomWait    time.Duration    // how long a lost call waits for room with another member; 0 = 1 s, below 0 = not at all
 	Registerer  prometheus.Registerer
 }
 
@@ -85,6 +86,8 @@ type Fleet struct {
 	retries  retryBudget
 	metrics  *fleetMetrics
 
+	roomWaits int // of roomPause each
+
 	mu         sync.Mutex // never held while a call runs
 	members    []*member
 	functions  map[lightcone.FunctionName]*backends
@@ -114,6 +117,10 @@ func NewFleet(config FleetConfig) (*Fleet, error) {
 	if f.retries.each == 0 {
 		f.retries.each = defaultRetryBudget
 	}
+	if config.RoomWait == 0 {
+		config.RoomWait = defaultRoomWait
+	}
+	f.roomWaits = int(config.RoomWait / roomPause)
 	for _, declared := range f.declared {
 		if declared.ColdStart == 0 {
 			f.unseen = append(f.unseen, declared.Spec.Name)
@@ -133,6 +140,11 @@ const (
 	// for one call, so that a full fleet is not asked through by every call.
 	hopefulTries = 2
 
+	defaultRoomWait = time.Second
+
+	// roomPause is how often a call that waits for room looks again.
+	roomPause = 5 * time.Millisecond
+
 	// noneReadyRetry is when to come back while there is no worker.
 	noneReadyRetry = time.Second
 )
@@ -146,11 +158,20 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	tried := few[:0]
 	hopeful := hopefulTries
 	var lost error
+	var lostWith *member
 	var heardSince time.Time
+	waits := f.roomWaits
 	for {
 		m, l, sure := f.take(call.Function, tried, hopeful > 0, heardSince)
 		if m == nil {
-			break
+			if lost == nil || waits <= 0 || call.Deadline.Sub(f.now()) < leastLeft {
+				break
+			}
+			// It has no place in the queue any more, for it may have run.
+			waits--
+			time.Sleep(roomPause)
+			tried = append(tried[:0], lostWith)
+			continue
 		}
 		if !sure {
 			hopeful--
@@ -164,7 +185,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 		case outcome == gone:
 			// What took this member may have taken its neighbours, whose loss shows
 			// any moment now: the next one is of those that have been heard of since.
-			lost, heardSince = err, sent
+			lost, lostWith, heardSince = err, m, sent
 		}
 		*answer = functions.Answer{Body: answer.Body[:0]}
 		if call.Deadline.Sub(f.now()) < leastLeft {

@@ -57,7 +57,7 @@ func (r *remote) poll() { r.reported.Store(min(r.running.Load(), r.slots)) }
 
 func newTestFleet(t testing.TB, registry *prometheus.Registry, members []Member, declared ...Declared) *Fleet {
 	t.Helper()
-	f, err := NewFleet(FleetConfig{Declared: declared, Registerer: registry, Random: rand.New(rand.NewPCG(1, 2)).Uint64})
+	f, err := NewFleet(FleetConfig{Declared: declared, Registerer: registry, Random: rand.New(rand.NewPCG(1, 2)).Uint64, RoomWait: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestFleetTriesOthers(t *testing.T) {
 				for _, err := range test.workers {
 					scripts = append(scripts, newScript(2, err))
 				}
-				f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), Random: rand.New(rand.NewPCG(seed, 0)).Uint64})
+				f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), Random: rand.New(rand.NewPCG(seed, 0)).Uint64, RoomWait: -1})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -314,63 +314,4 @@ func TestFleetCountsACallThatPanicked(t *testing.T) {
 		_ = f.Run(newCall(time.Second), &functions.Answer{})
 	}()
 	checkSettled(t, f)
-}
-
-// mortal is a script that knows when it last gave a sign of life.
-type mortal struct {
-	*script
-	heard time.Time
-}
-
-func (m *mortal) Heard() time.Time { return m.heard }
-
-// TestLostCallGoesToWhoIsHeardOf: a rack takes two workers at once. The call that
-// was lost with the first must not be sent to the second, whose loss does not show
-// yet.
-func TestLostCallGoesToWhoIsHeardOf(t *testing.T) {
-	for seed := range uint64(50) {
-		first, neighbour, alive := newScript(4, errGone), newScript(4, errGone), newScript(4, nil)
-		now := time.Now()
-		random := rand.New(rand.NewPCG(seed, seed))
-		f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), Random: random.Uint64, Now: func() time.Time { return now }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Follow([]Member{
-			{ID: "first", Worker: &mortal{first, now.Add(-time.Second)}},
-			{ID: "neighbour", Worker: &mortal{neighbour, now.Add(-time.Second)}},
-			{ID: "alive", Worker: &mortal{alive, now.Add(time.Millisecond)}},
-		})
-		var answer functions.Answer
-		call := newCall(time.Minute)
-		call.Deadline = now.Add(time.Minute)
-		if err := f.Run(call, &answer); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		if alive.calls.Load() != 1 || first.calls.Load()+neighbour.calls.Load() > 1 {
-			t.Fatalf("seed %d: %d, %d and %d calls", seed, first.calls.Load(), neighbour.calls.Load(), alive.calls.Load())
-		}
-	}
-}
-
-// TestLostCallIsRetriedThoughNobodyWasHeardOf: a connection that breaks at once
-// says nothing of the others.
-func TestLostCallIsRetriedThoughNobodyWasHeardOf(t *testing.T) {
-	for seed := range uint64(50) {
-		lost, gone, alive := newScript(4, errGone), newScript(4, errGone), newScript(4, nil)
-		gone.unready("It is cut off.")
-		past := time.Now().Add(-time.Second)
-		f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), Random: rand.New(rand.NewPCG(seed, seed)).Uint64})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Follow([]Member{{ID: "lost", Worker: &mortal{lost, past}}, {ID: "gone", Worker: &mortal{gone, past}}, {ID: "alive", Worker: &mortal{alive, past}}})
-		var answer functions.Answer
-		if err := f.Run(newCall(time.Minute), &answer); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		if gone.calls.Load() > 0 {
-			t.Fatalf("seed %d: a worker that is not ready was called", seed)
-		}
-	}
 }

@@ -144,7 +144,7 @@ func TestFleetKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := clock(0)
 		seed := rapid.Uint64().Draw(t, "seed")
-		f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), Random: rand.New(rand.NewPCG(seed, 0)).Uint64, Now: func() time.Time { return now }})
+		f, err := NewFleet(FleetConfig{Registerer: prometheus.NewRegistry(), RoomWait: -1, Random: rand.New(rand.NewPCG(seed, 0)).Uint64, Now: func() time.Time { return now }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,6 +65,10 @@ variable "memory" {
 
 locals {
   binds = join("\n", [for address in var.bind : "  bind ${address}:${var.port}"])
+  # Lines of their own, not a server-template: that does not heed tcp-ut.
+  gateways = join("\n", [
+    for i in range(1, var.most_gateways + 1) : "  server gateway${i} _gateway._tcp.service.consul tcp-ut 2s"
+  ])
   # Half of the memory for calls in flight, two buffers each.
   calls = floor(var.memory * 1024 / 2 / (2 * var.retry_kib))
 }
@@ -193,12 +197,12 @@ job "front-door" {
             option http-buffer-request
             # A connection for each call: what is sent over an old one to a gateway that
             # has just been cut off is in limbo, while a new one fails at once, and the
-            # call goes to another. (tcp-ut does not reach servers made by a template.)
+            # call goes to another.
             option http-server-close
             option httpchk GET /readyz
             http-check expect status 200
             default-server check inter 500ms fall 2 rise 1 resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
-            server-template gateway ${var.most_gateways} _gateway._tcp.service.consul
+          ${local.gateways}
 
           frontend operator
             bind ${var.operator_bind}:${var.operator_port}
