@@ -56,12 +56,11 @@ func newBulkCommand() *cobra.Command {
 		Args:  takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
-	command.AddCommand(newBulkRunCommand(), newBulkStatusCommand())
+	command.AddCommand(newBulkRunCommand(new(bulkFlags)), newBulkStatusCommand())
 	return command
 }
 
-func newBulkRunCommand() *cobra.Command {
-	var flags bulkFlags
+func newBulkRunCommand(flags *bulkFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "run",
 		Short: "Work through one share of a folder or bucket",
@@ -81,13 +80,13 @@ share is else NOMAD_ALLOC_INDEX, and the job NOMAD_JOB_ID.`,
   lightcone bulk run --job small --param width=300 --in 's3://pictures?prefix=photos/' --out 's3://pictures?prefix=small/' --share 0 --shares 3`,
 		Args: takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
-			params, err := bulkSetup(command, &flags, os.Getenv)
+			params, err := bulkSetup(command, flags, os.Getenv)
 			if err != nil {
 				return err
 			}
 			ctx, release := run.UntilSignal(command.Context())
 			defer release()
-			return bulkRun(ctx, command, flags, params)
+			return bulkRun(ctx, command, *flags, params)
 		},
 	}
 	f := command.Flags()

@@ -52,15 +52,20 @@ func keyFile(name string) (identity.Key, error) {
 	if err != nil {
 		return identity.Key{}, err
 	}
-	// Written beside and renamed, so that a crash leaves a whole key or none.
+	return key, writeSecret(name, key.Text()+"\n")
+}
+
+// writeSecret makes a file that only its owner may read. It is written beside and
+// renamed, so that a crash leaves a whole one or none.
+func writeSecret(name, text string) error {
 	beside := name + ".new"
-	if err := os.WriteFile(beside, []byte(key.Text()+"\n"), 0o600); err != nil {
-		return identity.Key{}, fmt.Errorf("write a key: %w", err)
+	if err := os.WriteFile(beside, []byte(text), 0o600); err != nil {
+		return fmt.Errorf("write a secret: %w", err)
 	}
 	if err := os.Rename(beside, name); err != nil {
-		return identity.Key{}, fmt.Errorf("write a key: %w", err)
+		return fmt.Errorf("write a secret: %w", err)
 	}
-	return key, nil
+	return nil
 }
 
 // socketFolder is where the functions' sockets of a data folder live: short,

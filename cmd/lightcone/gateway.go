@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -24,14 +23,13 @@ type gatewayFlags struct {
 	maxWait, drainDelay            time.Duration
 }
 
-func newGatewayCommand() *cobra.Command {
-	var flags gatewayFlags
+func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
 	command := serviceCommand("gateway", "Take calls over HTTP and send them to workers found in Consul",
 		`Take calls over HTTP and send them to the workers that Consul lists. Nomad starts
 it (jobs/gateway.nomad.hcl). Consul is found as its own commands find it, by
 CONSUL_HTTP_ADDR and CONSUL_HTTP_TOKEN; while it is away, the last known workers
 go on being used. SIGTERM lets the calls that have arrived finish.`,
-		func(command *cobra.Command) error { return frontDoor(command, flags) })
+		func(command *cobra.Command) error { return frontDoor(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
@@ -49,7 +47,7 @@ func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 	config.MaxWait, config.DrainDelay = flags.maxWait, flags.drainDelay
 	config.MaxBytesInFlight = int64(flags.memory) * mebibyte / 2
 	if err := config.Validate(); err != nil {
-		return config, nil, usagef("%w", err)
+		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
 	}
 	declared, err := declaredFunctions(flags.functions)
 	if err != nil {
@@ -142,5 +140,3 @@ func workerService(function lightcone.FunctionName) string { return "worker-" + 
 
 // gatewayManagement is the Consul service of the gateways' management listeners.
 const gatewayManagement = "gateway-manage"
-
-var errNoFunction = errors.New("no function is named")

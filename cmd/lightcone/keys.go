@@ -4,10 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +36,7 @@ variable from which the services take them:
 
   nomad var put -in=json @keys.json
 
-What is there already is kept.`,
+Keys that are there already are kept; keys.json is made of them anew.`,
 		Args: takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return makeKeys(folder, lightcone.TenantID(tenant)) },
 	}
@@ -76,16 +76,16 @@ func makeKeys(folder string, tenant lightcone.TenantID) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(folder, "keys.json"), append(document, '\n'), 0o600)
+	return writeSecret(filepath.Join(folder, "keys.json"), string(document)+"\n")
 }
 
 // fleetKeyFile reads the fleet's key, or makes one where there is none.
 func fleetKeyFile(name string) (string, error) {
-	if text, err := os.ReadFile(name); err == nil {
-		return strings.TrimSpace(string(text)), nil
+	if key, err := secretFile(name); !errors.Is(err, os.ErrNotExist) {
+		return key, err
 	}
 	var random [32]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand ends the program instead
 	key := base64.RawURLEncoding.EncodeToString(random[:])
-	return key, os.WriteFile(name, []byte(key+"\n"), 0o600)
+	return key, writeSecret(name, key+"\n")
 }

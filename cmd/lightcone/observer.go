@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -82,13 +83,13 @@ func (o *observer) instances(service string) ([]consul.Instance, bool) {
 func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 	gateways, heard := o.instances(gatewayManagement)
 	if !heard {
-		return scheduler.Observation{}, fmt.Errorf("Consul has not told yet where the gateways are")
+		return scheduler.Observation{}, errors.New("nobody knows yet where the gateways are: Consul has not told")
 	}
 	seen := scheduler.Observation{GatewaysKnown: len(gateways), Fleets: make(map[lightcone.FunctionName]scheduler.FleetLoad)}
 	workers := make(map[lightcone.FunctionName][]consul.Instance)
 	for _, p := range o.policies {
 		if workers[p.Function], heard = o.instances(workerService(p.Function)); !heard {
-			return scheduler.Observation{}, fmt.Errorf("Consul has not told yet where the workers of %s are", p.Function)
+			return scheduler.Observation{}, fmt.Errorf("nobody knows yet where the workers of %s are: Consul has not told", p.Function)
 		}
 		seen.Fleets[p.Function] = scheduler.FleetLoad{WorkersKnown: len(workers[p.Function])}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -27,8 +28,7 @@ type schedulerFlags struct {
 	every, sessionTTL     time.Duration
 }
 
-func newSchedulerCommand() *cobra.Command {
-	var flags schedulerFlags
+func newSchedulerCommand(flags *schedulerFlags) *cobra.Command {
 	command := serviceCommand("scheduler", "Set how many workers each function has, while elected leader",
 		`Watch how busy the workers are and tell Nomad how many there should be. Several
 may run: they elect a leader in Consul, and only the leader acts. Nomad starts
@@ -41,7 +41,7 @@ The policies are a JSON list with an object for each function:
   headroom                  room above demand, as a share of it
   stable_window, panic_window, up_cool_down, down_cool_down, zero_after
                             Go durations; what is left out has a sensible default`,
-		func(command *cobra.Command) error { return schedule(command, flags) })
+		func(command *cobra.Command) error { return schedule(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
 	host, _ := os.Hostname() // a name for people: an empty one will do
@@ -79,7 +79,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 
 func (d policyDocument) policy() scheduler.Policy {
 	job := workerService(d.Function)
-	p := scheduler.DefaultPolicy(d.Function, job, "worker")
+	p := scheduler.DefaultPolicy(d.Function, job, workerGroup)
 	set(&p.Floor, d.Floor)
 	set(&p.Ceiling, d.Ceiling)
 	set(&p.SlotsPerWorker, d.SlotsPerWorker)
@@ -105,7 +105,7 @@ func parsePolicies(text string) ([]scheduler.Policy, error) {
 		return nil, err
 	}
 	if len(documents) == 0 {
-		return nil, errNoFunction
+		return nil, errors.New("no function is named")
 	}
 	var policies []scheduler.Policy
 	for _, d := range documents {
@@ -122,6 +122,9 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 	logger := flags.logger(command)
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
+	if err := required(command, "policies"); err != nil {
+		return err
+	}
 	policies, err := parsePolicies(flags.policies)
 	if err != nil {
 		return usagef("--policies: %w", err)
@@ -139,6 +142,7 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 	if err != nil {
 		return err
 	}
+	defer nomad.Close()
 	registry := newRegistry()
 	watched := newObserver(catalogue, fleetKey, operator.Text(), policies)
 	deciding, err := scheduler.New(scheduler.Config{
@@ -191,6 +195,9 @@ func stand(group *run.Group, election *consul.Election, deciding *scheduler.Sche
 	}
 }
 
+// workerGroup is the task group of a function's workers in their Nomad job.
+const workerGroup = "worker"
+
 // scaler is Nomad as the scheduler sees it.
 type scaler struct {
 	nomad    *jobs.Client
@@ -200,16 +207,17 @@ type scaler struct {
 // Counts reads every job's count; a job that Nomad does not know is left out.
 func (s *scaler) Counts(ctx context.Context, ids []string) (map[string]scheduler.Count, error) {
 	counts := make(map[string]scheduler.Count, len(ids))
-	var failed []error
 	for _, id := range ids {
-		c, err := s.nomad.Count(ctx, id, "worker")
+		c, err := s.nomad.Count(ctx, id, workerGroup)
+		if errors.Is(err, jobs.ErrNotFound) {
+			continue // the other fleets go on
+		}
 		if err != nil {
-			failed = append(failed, err)
-			continue
+			return nil, err
 		}
 		counts[id] = scheduler.Count{Known: true, Count: c.Count, Running: c.Running, Deploying: c.Deploying, Index: c.Index}
 	}
-	return counts, errors.Join(failed...)
+	return counts, nil
 }
 
 // Scale sets a group's count, with the reasons where Nomad's UI shows them.
@@ -222,9 +230,16 @@ func (s *scaler) Scale(ctx context.Context, a scheduler.Action, epoch uint64) er
 	return err
 }
 
-// decodeStrictly reads one JSON value and refuses unknown fields.
+// decodeStrictly reads one JSON value, and refuses unknown fields and whatever
+// follows it.
 func decodeStrictly(text string, into any) error {
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
-	return decoder.Decode(into)
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return errors.New("something follows the end of the JSON value")
+	}
+	return nil
 }

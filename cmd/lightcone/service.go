@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -77,14 +76,15 @@ func (c caller) record() identity.Record {
 	}
 }
 
-// callersFile reads who may call.
+// callersFile reads who may call. An unknown field is an error: "function" for
+// "functions" would let a key call everything.
 func callersFile(name string) (*identity.Keyring, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("--callers-file: %w", err)
 	}
 	var callers []caller
-	if err := json.Unmarshal(text, &callers); err != nil {
+	if err := decodeStrictly(string(text), &callers); err != nil {
 		return nil, fmt.Errorf("--callers-file %s: %w; want a JSON list of {id, sha256, tenant, functions}", name, err)
 	}
 	records := make([]identity.Record, 0, len(callers))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -23,9 +24,7 @@ func settingOf(flag string) string {
 // the command line goes first. A variable with the prefix that no flag knows is
 // an error: a setting that is misspelt must not pass for its default.
 func heedEnvironment(command *cobra.Command, environment []string) error {
-	var err error
-	known := make(map[string]*pflag.Flag)
-	command.Flags().VisitAll(func(flag *pflag.Flag) { known[settingOf(flag.Name)] = flag })
+	known := settingsOf(command)
 	for _, entry := range environment {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, settingPrefix) || slices.Contains(foreignSettings, name) {
@@ -33,12 +32,12 @@ func heedEnvironment(command *cobra.Command, environment []string) error {
 		}
 		flag, ours := known[name]
 		if !ours {
-			return usagef("the environment variable %s is not a setting of `%s`; its flags are, in capitals: %s", name, command.CommandPath(), strings.Join(settingsOf(command), ", "))
+			return usagef("the environment variable %s is not a setting of `%s`; want one of %s", name, command.CommandPath(), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if flag.Changed {
 			continue
 		}
-		if err = command.Flags().Set(flag.Name, value); err != nil {
+		if err := command.Flags().Set(flag.Name, value); err != nil {
 			return usagef("the environment variable %s: %w", name, err)
 		}
 	}
@@ -48,14 +47,15 @@ func heedEnvironment(command *cobra.Command, environment []string) error {
 // foreignSettings have the prefix and are not a service's.
 var foreignSettings = []string{"LIGHTCONE_KEY", "LIGHTCONE_SOCKET"}
 
-func settingsOf(command *cobra.Command) []string {
-	var names []string
+// settingsOf are a command's flags by their environment variables.
+func settingsOf(command *cobra.Command) map[string]*pflag.Flag {
+	settings := make(map[string]*pflag.Flag)
 	command.Flags().VisitAll(func(flag *pflag.Flag) {
 		if flag.Name != "help" {
-			names = append(names, settingOf(flag.Name))
+			settings[settingOf(flag.Name)] = flag
 		}
 	})
-	return names
+	return settings
 }
 
 // serviceCommand makes a command whose flags the environment may set, too.

@@ -24,13 +24,12 @@ type workerFlags struct {
 	slots                     int
 }
 
-func newWorkerCommand() *cobra.Command {
-	var flags workerFlags
+func newWorkerCommand(flags *workerFlags) *cobra.Command {
 	command := serviceCommand("worker", "Run a function's processes and take calls for it from gateways",
 		`Run the processes of one function, confined and metered, and take calls for it
 from gateways. Nomad starts it (jobs/worker.nomad.hcl). SIGTERM lets the calls
 that run finish; those that come meanwhile are sent elsewhere by their gateways.`,
-		func(command *cobra.Command) error { return worker(command, flags) })
+		func(command *cobra.Command) error { return worker(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:9000", "`address` for calls from gateways")

@@ -63,6 +63,7 @@ func (r *roster) update(service string, instances []consul.Instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	listed := make(map[string]bool, len(instances))
+	var gone []*wire.Client
 	for _, instance := range instances {
 		listed[instance.ID] = true
 		known, here := r.clients[instance.ID]
@@ -70,13 +71,12 @@ func (r *roster) update(service string, instances []consul.Instance) {
 			continue
 		}
 		if here {
-			r.dismiss(known.Client)
+			gone = append(gone, known.Client)
 		}
 		r.clients[instance.ID] = rostered{
 			Client: wire.Dial(wire.ClientConfig{Address: instance.Address, Key: r.key}), service: service, address: instance.Address,
 		}
 	}
-	var gone []*wire.Client
 	for id, known := range r.clients {
 		if known.service == service && !listed[id] {
 			gone = append(gone, known.Client)
