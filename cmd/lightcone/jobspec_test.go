@@ -1,0 +1,375 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"lightcone"
+	"lightcone/functions"
+	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
+	"lightcone/jobs"
+	"lightcone/scheduler"
+)
+
+// lightconeTask is a task of a specification that starts this program.
+type lightconeTask struct {
+	spec        string
+	args        []string
+	environment map[string]string
+}
+
+// lightconeTasks has Nomad read a specification and picks the tasks that start
+// this program.
+func lightconeTasks(t *testing.T, nomad *jobs.Client, spec string, variables map[string]string) (tasks []lightconeTask) {
+	t.Helper()
+	job := parsedJob(t, nomad, spec, variables)
+	for _, group := range job.Groups() {
+		for _, task := range job.Tasks(group) {
+			if job.Command(group, task) == "local/lightcone" {
+				tasks = append(tasks, lightconeTask{spec: spec, args: job.Args(group, task), environment: job.Environment(group, task)})
+			}
+		}
+	}
+	return tasks
+}
+
+func parsedJob(t *testing.T, nomad *jobs.Client, spec string, variables map[string]string) *jobs.Job {
+	t.Helper()
+	source, err := jobs.Source(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := map[string]string{}
+	if strings.Contains(source, `variable "release_url"`) {
+		given["release_url"], given["release_sha256"] = "http://127.0.0.1/lightcone.tar.gz", strings.Repeat("0", 64)
+	}
+	maps.Copy(given, variables)
+	job, err := nomad.Parse(t.Context(), source, given)
+	if err != nil {
+		t.Fatalf("%s: %v", spec, err)
+	}
+	return job
+}
+
+var (
+	interpolation = regexp.MustCompile(`\$\{([^}]*)\}`)
+	// A template of a key: where it is written, and which item of the Nomad variable.
+	keyTemplate = regexp.MustCompile(`destination = "\$\{NOMAD_SECRETS_DIR\}/([^"]+)"\s+data\s+= "\{\{ with nomadVar \\"([^"]+)\\" \}\}\{\{ \.(\w+) \}\}\{\{ end \}\}"`)
+)
+
+// onANode is the environment as Nomad fills it in on a node, where the templates
+// have written the region's keys into secrets.
+func onANode(task lightconeTask, secrets string) (map[string]string, error) {
+	known := map[string]string{
+		"NOMAD_SECRETS_DIR": secrets, "NOMAD_TASK_DIR": "/local", "NOMAD_ALLOC_DIR": "/alloc",
+		"NOMAD_ALLOC_ID": "0f0e0d0c-0000-4000-8000-000000000001", "NOMAD_ALLOC_INDEX": "0",
+		"NOMAD_META_in": "file:///photographs/in", "NOMAD_META_out": "file:///photographs/out", "NOMAD_META_params": "width=300", "NOMAD_META_run": "resize-bulk",
+		"meta.rack": "r1", "node.unique.name": "a1",
+	}
+	filled := make(map[string]string)
+	var unknown []string
+	for name, value := range task.environment {
+		filled[name] = interpolation.ReplaceAllStringFunc(value, func(whole string) string {
+			variable := interpolation.FindStringSubmatch(whole)[1]
+			switch {
+			case strings.HasPrefix(variable, "NOMAD_IP_"):
+				return "192.0.2.7"
+			case strings.HasPrefix(variable, "NOMAD_PORT_"):
+				return "23456"
+			case known[variable] == "":
+				unknown = append(unknown, variable)
+			}
+			return known[variable]
+		})
+	}
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("there is nothing in Nomad that fills in %s", strings.Join(unknown, ", "))
+	}
+	return filled, nil
+}
+
+// secretsOf makes the files that the templates of a specification make, out of
+// keys.json as `lightcone keys` makes it.
+func secretsOf(t *testing.T, spec string) (folder string) {
+	t.Helper()
+	keys := t.TempDir()
+	if err := makeKeys(keys, "demo"); err != nil {
+		t.Fatal(err)
+	}
+	var variable struct {
+		Path  string
+		Items map[string]string
+	}
+	if err := json.Unmarshal(readBytes(t, filepath.Join(keys, "keys.json")), &variable); err != nil {
+		t.Fatal(err)
+	}
+	source, err := jobs.Source(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder = t.TempDir()
+	for _, found := range keyTemplate.FindAllStringSubmatch(source, -1) {
+		file, path, item := found[1], found[2], found[3]
+		content, there := variable.Items[item]
+		if path != variable.Path || !there {
+			t.Fatalf("%s: a template takes %s of the Nomad variable %s, which `lightcone keys` does not make", spec, item, path)
+		}
+		write(t, filepath.Join(folder, file), content)
+	}
+	return folder
+}
+
+// fit says why the command that a task starts would not take its environment. It
+// goes the way of the command itself, up to where it would start something.
+func fit(task lightconeTask, environment map[string]string) error {
+	command, rest, err := newRoot().Find(task.args)
+	if err != nil || len(rest) > 0 || !command.Runnable() {
+		return fmt.Errorf("`lightcone %s` is no command: %v", strings.Join(task.args, " "), err)
+	}
+	var entries []string
+	for name, value := range environment {
+		entries = append(entries, name+"="+value)
+	}
+	heed := func(command *cobra.Command) error { return heedEnvironment(command, entries) }
+	switch command.CommandPath() {
+	case "lightcone gateway":
+		var flags gatewayFlags
+		return gatewayTakes(&flags, heed(newGatewayCommand(&flags)))
+	case "lightcone worker":
+		var flags workerFlags
+		return workerTakes(&flags, heed(newWorkerCommand(&flags)))
+	case "lightcone scheduler":
+		var flags schedulerFlags
+		return schedulerTakes(&flags, heed(newSchedulerCommand(&flags)))
+	case "lightcone bulk run":
+		return bulkTakes(environment)
+	}
+	return fmt.Errorf("nobody has written down how `%s` is checked", command.CommandPath())
+}
+
+func gatewayTakes(flags *gatewayFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	_, declared, err := flags.config()
+	if err != nil {
+		return err
+	}
+	if _, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: prometheus.NewRegistry()}); err != nil {
+		return err
+	}
+	if _, err := callersFile(flags.callersFile); err != nil {
+		return err
+	}
+	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+func workerTakes(flags *workerFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	spec, err := functionFor(flags.function)
+	if err != nil {
+		return err
+	}
+	config := supervisor.Config{Functions: []functions.Spec{spec}, Slots: flags.slots, Dir: flags.sockets}
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+func schedulerTakes(flags *schedulerFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	policies, err := parsePolicies(flags.policies)
+	if err != nil {
+		return err
+	}
+	nomad, err := jobs.Connect(jobs.Config{Address: flags.nomad})
+	if err != nil {
+		return err
+	}
+	nomad.Close()
+	_, err = scheduler.New(scheduler.Config{
+		Policies: policies, Every: flags.every, Observer: newObserver(nil, "", "", policies), Scaler: &scaler{},
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	if flags.name == "" {
+		return fmt.Errorf("the candidate has no name")
+	}
+	return serviceTakes(&flags.serviceFlags, flags.manage)
+}
+
+// serviceTakes checks what all services have. On a node, none may listen where its
+// default is, nor take calls from whoever comes.
+func serviceTakes(flags *serviceFlags, listen string) error {
+	for _, address := range []string{listen, flags.manage} {
+		if host, port, err := net.SplitHostPort(address); err != nil || host != "192.0.2.7" || port != "23456" {
+			return fmt.Errorf("it would listen on %s, and not where Nomad says", address)
+		}
+	}
+	fleet, _, err := flags.keys()
+	if err == nil && fleet == "" {
+		err = fmt.Errorf("it has no fleet key")
+	}
+	return err
+}
+
+func bulkTakes(environment map[string]string) error {
+	known := []string{envBulkParams}
+	for _, variables := range bulkSettings {
+		known = append(known, variables...)
+	}
+	for name := range environment {
+		if strings.HasPrefix(name, settingPrefix) && !slices.Contains(known, name) {
+			return fmt.Errorf("the environment variable %s is not a setting of `lightcone bulk run`", name)
+		}
+	}
+	var flags bulkFlags
+	command := newBulkRunCommand(&flags)
+	params, err := bulkSetup(command, &flags, func(name string) string { return environment[name] })
+	if err == nil && params.Get("width") != "300" {
+		err = fmt.Errorf("the dispatch's parameters arrive as %v", params)
+	}
+	return err
+}
+
+// check checks a task, and that the check would notice: with any of its settings
+// misspelt, without any file that it names, and with values that are none.
+func check(t *testing.T, task lightconeTask) {
+	t.Helper()
+	environment, err := onANode(task, secretsOf(t, task.spec))
+	if err != nil {
+		t.Fatalf("%s: %v", task.spec, err)
+	}
+	if err := fit(task, environment); err != nil {
+		t.Errorf("%s: `lightcone %s` with %v: %v", task.spec, strings.Join(task.args, " "), environment, err)
+	}
+	for name := range environment {
+		if !strings.HasPrefix(name, settingPrefix) {
+			continue
+		}
+		for what, change := range map[string]func(map[string]string){
+			"misspelt":      func(e map[string]string) { e[name+"S"] = e[name]; delete(e, name) },
+			"with a prefix": func(e map[string]string) { e[settingPrefix+"X"] = "" },
+			"garbled":       func(e map[string]string) { e[name] = "\x00 no value of anything: %zz" },
+		} {
+			doctored := maps.Clone(environment)
+			change(doctored)
+			if what == "garbled" && (name == "LIGHTCONE_NAME" || name == "LIGHTCONE_BULK_IN" || name == "LIGHTCONE_BULK_OUT") {
+				continue // any text will do, or bulk.Open finds out
+			}
+			if fit(task, doctored) == nil {
+				t.Errorf("%s: %s %s, and the check does not notice", task.spec, name, what)
+			}
+		}
+	}
+	task.args = append(slices.Clone(task.args[:len(task.args)-1]), task.args[len(task.args)-1]+"s")
+	if fit(task, environment) == nil {
+		t.Errorf("%s: a command that is misspelt is not noticed", task.spec)
+	}
+}
+
+// withResize puts the resize function beside this test's executable, where the
+// commands look for it.
+func withResize(t *testing.T) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := write(t, filepath.Join(filepath.Dir(self), "lightcone-resize"), "")
+	t.Cleanup(func() { _ = os.Remove(beside) })
+}
+
+func specificationsFit(t *testing.T, nomad *jobs.Client) {
+	withResize(t)
+	var started []string
+	for _, spec := range jobs.Specs() {
+		for _, task := range lightconeTasks(t, nomad, spec, nil) {
+			started = append(started, strings.Join(task.args, " "))
+			check(t, task)
+		}
+	}
+	if want := []string{"gateway", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
+		t.Errorf("the specifications start %q, want %q", started, want)
+	}
+}
+
+// terraformFits takes the variables as terraform/main.tf and scheduling.tf make
+// them, with nothing left at its default.
+func terraformFits(t *testing.T, nomad *jobs.Client) {
+	withResize(t)
+	for spec, variables := range map[string]map[string]string{
+		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300"},
+		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000"},
+		"scheduler":   {"count": "5", "policies": terraformPolicies(t)},
+		"resize-bulk": {"shares": "24", "slots": "2", "volume": ""},
+	} {
+		for _, task := range lightconeTasks(t, nomad, spec, variables) {
+			check(t, task)
+		}
+	}
+}
+
+// terraformPolicies are the policies that terraform/scheduling.tf makes, with every
+// field that it can give.
+func terraformPolicies(t *testing.T) string {
+	t.Helper()
+	source := read(t, "../../terraform/scheduling.tf")
+	policy := map[string]any{}
+	for _, field := range regexp.MustCompile(`(?m)^\s+(\w+)\s+= optional\((\w+)\)`).FindAllStringSubmatch(source, -1) {
+		policy[field[1]] = map[string]any{"string": "1m30s", "number": 0.3}[field[2]]
+	}
+	for _, field := range regexp.MustCompile(`(\w+) = (name|f\.\w+)[,\s]`).FindAllStringSubmatch(source, -1) {
+		policy[field[1]] = 4
+	}
+	if len(policy) != 10 {
+		t.Fatalf("terraform/scheduling.tf makes policies of %v", policy)
+	}
+	policy["function"] = "resize"
+	text, err := json.Marshal([]any{policy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// namesFit: the gateways and schedulers find workers by the names that the
+// specifications register them under.
+func namesFit(t *testing.T, nomad *jobs.Client) {
+	registered := func(job *jobs.Job, group string) (names []string) {
+		for _, service := range job.Services(group) {
+			names = append(names, service.Name)
+		}
+		return names
+	}
+	for function, value := range map[lightcone.FunctionName]string{"resize": "resize", "shout": "shout=/bin/true"} {
+		job := parsedJob(t, nomad, "worker", map[string]string{"function": value})
+		want := workerService(function)
+		if job.ID() != want || !slices.Equal(job.Groups(), []string{workerGroup}) || !slices.Contains(registered(job, workerGroup), want) {
+			t.Errorf("the job %s has the groups %v and registers %v; want %s, %s, %s", job.ID(), job.Groups(), registered(job, workerGroup), want, workerGroup, want)
+		}
+	}
+	if names := registered(parsedJob(t, nomad, "gateway", nil), "gateway"); !slices.Contains(names, gatewayManagement) {
+		t.Errorf("the gateways register %v, and schedulers look for %s", names, gatewayManagement)
+	}
+}

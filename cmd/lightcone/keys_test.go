@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lightcone/identity"
+)
+
+// contents are the files of a folder.
+func contents(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]string)
+	for _, entry := range entries {
+		found[entry.Name()] = read(t, filepath.Join(folder, entry.Name()))
+	}
+	return found
+}
+
+func TestKeys(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "keys")
+	make := func() {
+		t.Helper()
+		if code, stdout, stderr := runCommand(t, "", "keys", "--out", folder, "--tenant", "acme"); code != exitOK || stdout+stderr != "" {
+			t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
+		}
+	}
+	make()
+	files := contents(t, folder)
+	if diff := cmp.Diff([]string{"demo.key", "fleet.key", "keys.json", "operator.key"}, slices.Sorted(maps.Keys(files))); diff != "" {
+		t.Fatal(diff)
+	}
+	for name := range files {
+		if info, err := os.Stat(filepath.Join(folder, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	var variable regionKeys
+	if err := decodeStrictly(files["keys.json"], &variable); err != nil {
+		t.Fatal(err)
+	}
+	demo, err := identity.ParseKey([]byte(strings.TrimSpace(files["demo.key"])))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := demo.Text()[strings.LastIndex(demo.Text(), string(demo.ID()))+len(demo.ID()):]
+	if strings.Contains(files["keys.json"], strings.Trim(secret, "_")) {
+		t.Error("keys.json has the demo key's secret")
+	}
+	if variable.Path != "nomad/jobs" || variable.Items.FleetKey+"\n" != files["fleet.key"] || variable.Items.OperatorKey+"\n" != files["operator.key"] || len(variable.Items.FleetKey) < 40 {
+		t.Errorf("keys.json does not hold the keys of the other files: %s", files["keys.json"])
+	}
+	// What a gateway makes of it.
+	callers, err := callersFile(write(t, filepath.Join(t.TempDir(), "callers.json"), variable.Items.Callers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tenant, err := callers.Authorize([]byte(demo.Text()), "anything"); err != nil || tenant != "acme" {
+		t.Errorf("the demo key is %q's: %v", tenant, err)
+	}
+	if _, err := callers.Authorize([]byte(variable.Items.OperatorKey), "echo"); err == nil {
+		t.Error("the operator's key may call")
+	}
+
+	// A second time changes nothing, and makes what is missing.
+	if err := os.Chmod(filepath.Join(folder, "keys.json"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	make()
+	if diff := cmp.Diff(files, contents(t, folder)); diff != "" {
+		t.Errorf("the second run changed files:\n%s", diff)
+	}
+	if info, err := os.Stat(filepath.Join(folder, "keys.json")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("keys.json: %v, %v", info.Mode(), err)
+	}
+	if err := os.Remove(filepath.Join(folder, "fleet.key")); err != nil {
+		t.Fatal(err)
+	}
+	make()
+	again := contents(t, folder)
+	if again["fleet.key"] == files["fleet.key"] || again["demo.key"] != files["demo.key"] || !strings.Contains(again["keys.json"], strings.TrimSpace(again["fleet.key"])) {
+		t.Error("a new fleet key was not made, or the others were")
+	}
+}
+
+func TestKeysThatCannotBeMade(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "file"), "")
+	for _, spoilt := range []string{"demo.key", "operator.key", "fleet.key"} {
+		folder := t.TempDir()
+		write(t, filepath.Join(folder, spoilt), "\n")
+		code, _, stderr := runCommand(t, "", "keys", "--out", folder)
+		if code != exitFailed || !strings.Contains(stderr, filepath.Join(folder, spoilt)) {
+			t.Errorf("%s is spoilt: exit code %d, %s", spoilt, code, stderr)
+		}
+		if got := read(t, filepath.Join(folder, spoilt)); got != "\n" {
+			t.Errorf("%s was overwritten with %q", spoilt, got)
+		}
+		if _, err := os.Stat(filepath.Join(folder, "keys.json")); err == nil {
+			t.Errorf("%s is spoilt, and keys.json was made all the same", spoilt)
+		}
+	}
+	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != exitFailed || !strings.Contains(stderr, file) {
+		t.Errorf("a file for a folder: exit code %d, %s", code, stderr)
+	}
+	if code, _, stderr := runCommand(t, "", "keys", "--out", t.TempDir(), "--tenant", "Acme!"); code != exitUsage || !strings.Contains(stderr, "--tenant") {
+		t.Errorf("a tenant that is none: exit code %d, %s", code, stderr)
+	}
+	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"callers":"","fleet_key":"","operator_key":""}}`) {
+		t.Errorf("what `nomad var put -in=json` reads: %s, %v", text, err)
+	}
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lightcone"
+	"lightcone/gateway"
+	"lightcone/scheduler"
+)
+
+// told is a gateway's command that has been given a command line and an environment.
+func told(t *testing.T, args []string, environment ...string) (gatewayFlags, error) {
+	t.Helper()
+	var flags gatewayFlags
+	command := newGatewayCommand(&flags)
+	if err := command.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return flags, heedEnvironment(command, environment)
+}
+
+func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
+	var flags gatewayFlags
+	command := newGatewayCommand(&flags)
+	if err := command.ParseFlags([]string{"--max-wait", "3s", "--functions=echo"}); err != nil {
+		t.Fatal(err)
+	}
+	err := heedEnvironment(command, []string{
+		"LIGHTCONE_MAX_WAIT=1s", "LIGHTCONE_FUNCTIONS=not looked at", // given as flags
+		"LIGHTCONE_MEMORY_MIB=300", "LIGHTCONE_VERBOSE=true", "LIGHTCONE_FLEET_KEY_FILE=/a=b",
+		"LIGHTCONE_KEY=of `lightcone call`", "LIGHTCONE_SOCKET=of a function", "PATH=/bin", "XLIGHTCONE_LISTEN=",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if flags.maxWait != 3*time.Second || flags.functions != "echo" {
+		t.Errorf("the environment overrode flags: %+v", flags)
+	}
+	if flags.memory != 300 || !flags.verbose || flags.fleetKeyFile != "/a=b" {
+		t.Errorf("the environment was not heeded: %+v", flags)
+	}
+	if flags.listen != "127.0.0.1:8080" {
+		t.Errorf("a default became %q", flags.listen)
+	}
+}
+
+func TestSettingsThatAreWrongAreNamed(t *testing.T) {
+	for _, test := range []struct{ setting, want string }{
+		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_CALLERS_FILE, LIGHTCONE_DRAIN_DELAY, LIGHTCONE_FLEET_KEY_FILE"},
+		{"LIGHTCONE_HELP=true", "LIGHTCONE_HELP is not a setting"},
+		{"LIGHTCONE_=1", "LIGHTCONE_ is not a setting"},
+		{"LIGHTCONE_MAX_WAIT=soon", "the environment variable LIGHTCONE_MAX_WAIT: "},
+		{"LIGHTCONE_MAX_WAIT=", "the environment variable LIGHTCONE_MAX_WAIT: "},
+		{"LIGHTCONE_MEMORY_MIB=1GiB", "the environment variable LIGHTCONE_MEMORY_MIB: "},
+		{"LIGHTCONE_VERBOSE=loud", "the environment variable LIGHTCONE_VERBOSE: "},
+	} {
+		command := newGatewayCommand(new(gatewayFlags))
+		command.InitDefaultHelpFlag() // as Execute does
+		if err := heedEnvironment(command, []string{test.setting}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q in it", test.setting, err, test.want)
+		}
+	}
+}
+
+// What the services say of themselves on the command line, before they start anything.
+func TestServicesThatCannotStart(t *testing.T) {
+	folder := t.TempDir()
+	if err := makeKeys(folder, "demo"); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(folder, name) }
+	empty := write(t, at("empty"), " \n")
+	callers := write(t, at("callers.json"), "[]")
+	misspelt := write(t, at("misspelt.json"), `[{"id":"aaaaaaaaaaaaaaaa","tenant":"demo","function":["echo"]}]`)
+	keys := "--fleet-key-file " + at("fleet.key") + " --operator-key-file " + at("operator.key")
+	entrance := "--callers-file " + callers + " " + keys
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	taken := listener.Addr().String()
+	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1") // nobody is there
+	for _, test := range []struct {
+		args, setting string
+		code          int
+		stderr        string
+	}{
+		{"gateway now", "", exitUsage, `"now" is one too many`},
+		{"gateway", "", exitUsage, "--callers-file (or LIGHTCONE_CALLERS_FILE) is missing"},
+		{"gateway", "LIGHTCONE_CALLERS=x", exitUsage, "LIGHTCONE_CALLERS is not a setting of `lightcone gateway`"},
+		{"gateway --callers-file /nonexistent", "", exitFailed, "--callers-file: open /nonexistent"},
+		{"gateway --callers-file " + at("demo.key"), "", exitFailed, "want a JSON list of"},
+		{"gateway --callers-file " + misspelt, "", exitFailed, `unknown field "function"`},
+		{"gateway --callers-file " + callers, "", exitUsage, "--operator-key-file (or LIGHTCONE_OPERATOR_KEY_FILE) is missing"},
+		{"gateway " + entrance + " --listen " + taken, "", exitFailed, "choose another address with --listen"},
+		{"gateway " + entrance + " --listen 127.0.0.1:0 --drain-delay 0s --manage " + taken, "", exitFailed, "choose another address with --manage"},
+		{"gateway " + entrance + " --max-wait -1s", "", exitUsage, "--max-wait"},
+		{"gateway " + entrance + " --memory-mib 1", "", exitUsage, "--memory-mib"},
+		{"gateway " + entrance + " --functions echo,echo", "", exitFailed, "function echo is declared twice"},
+		{"gateway " + entrance + " --functions echo,", "", exitUsage, "--functions echo,: function"},
+		{"gateway " + entrance + " --functions echo:warm=1s", "", exitUsage, "want NAME:cold=DURATION, such as echo:cold=10s"},
+		{"worker --function x=/bin/true --operator-key-file " + empty, "", exitFailed, empty + " is empty"},
+		{"worker --function x=/bin/true --operator-key-file " + at("fleet.key"), "", exitFailed, "--operator-key-file " + at("fleet.key")},
+		{"worker --function x=/bin/true --fleet-key-file /nonexistent", "", exitFailed, "--fleet-key-file: read a secret"},
+		{"worker --function x=/nonexistent", "", exitUsage, "--function x=/nonexistent: the executable"},
+		{"worker --function x=/bin/true --slots 0 " + keys, "", exitFailed, "0 slots: want 1 to 1024"},
+		{"worker --function x=/bin/true --sockets here " + keys, "", exitFailed, "want an absolute path"},
+		{"worker", "LIGHTCONE_SLOTS=many", exitUsage, "LIGHTCONE_SLOTS"},
+		{"scheduler", "", exitUsage, "--policies (or LIGHTCONE_POLICIES) is missing"},
+		{"scheduler --policies []", "", exitUsage, "--policies: no function is named"},
+		{`scheduler --policies [{"function":"echo"}]`, "", exitUsage, "--operator-key-file"},
+		{`scheduler --policies [{"function":"echo"}] --nomad nowhere ` + keys, "", exitFailed, `the Nomad address "nowhere"`},
+		{`scheduler --policies [{"function":"echo"},{"function":"echo"}] ` + keys, "", exitFailed, "another policy has the function"},
+		{`scheduler --policies [{"function":"echo"}] --every 1h ` + keys, "", exitFailed, "1h"},
+	} {
+		t.Run(test.args+test.setting, func(t *testing.T) {
+			if name, value, set := strings.Cut(test.setting, "="); set {
+				t.Setenv(name, value)
+			}
+			if code, _, stderr := runCommand(t, "", strings.Fields(test.args)...); code != test.code || !strings.Contains(stderr, test.stderr) {
+				t.Errorf("exit code %d, want %d; it said %q, want %q in it", code, test.code, stderr, test.stderr)
+			}
+		})
+	}
+}
+
+func TestDeclaredFunctions(t *testing.T) {
+	flags, err := told(t, nil, "LIGHTCONE_FUNCTIONS=resize,shout:cold=1m30s", "LIGHTCONE_MEMORY_MIB=256", "LIGHTCONE_DRAIN_DELAY=0s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, declared, err := flags.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shout := ownLimits
+	shout.Name = "shout"
+	want := []gateway.Declared{{Spec: resizeLimits}, {Spec: shout, ColdStart: 90 * time.Second}}
+	if diff := cmp.Diff(want, declared); diff != "" {
+		t.Error(diff)
+	}
+	if config.MaxBytesInFlight != 128*mebibyte || config.DrainDelay != 0 || config.MaxWait != gateway.DefaultConfig().MaxWait {
+		t.Errorf("got %+v", config)
+	}
+	for _, broken := range []string{"", ",", "Echo", "echo:", "echo:cold", "echo:cold=0s", "echo:cold=-1s", "echo:cold=1", "echo cold=1s"} {
+		if _, err := declaredFunctions(broken); err == nil {
+			t.Errorf("%q was accepted", broken)
+		}
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	got, err := parsePolicies(`[
+		{"function": "resize"},
+		{"function": "echo", "floor": 0, "ceiling": 7, "slots_per_worker": 2, "headroom": 0.5, "stable_window": "40s",
+		 "panic_window": "4s", "up_cool_down": "0s", "down_cool_down": "1m", "zero_after": "2m"}]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := scheduler.DefaultPolicy("echo", "worker-echo", "worker")
+	whole.Floor, whole.Ceiling, whole.SlotsPerWorker, whole.Headroom = 0, 7, 2, 0.5
+	whole.StableWindow, whole.PanicWindow = 40*time.Second, 4*time.Second
+	whole.UpCoolDown, whole.DownCoolDown, whole.ZeroAfter = 0, time.Minute, 2*time.Minute
+	want := []scheduler.Policy{scheduler.DefaultPolicy("resize", "worker-resize", "worker"), whole}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPoliciesThatAreRefused(t *testing.T) {
+	for _, test := range []struct{ text, want string }{
+		{``, "EOF"},
+		{`{}`, "cannot unmarshal object"},
+		{`[]`, "no function is named"},
+		{`null`, "no function is named"},
+		{`[{}]`, "policy: function"},
+		{`[{"function":"echo"}] []`, "something follows the end"},
+		{`[{"function":"echo","flour":1}]`, `unknown field "flour"`},
+		{`[{"function":"echo","job":"other"}]`, `unknown field "job"`},
+		{`[{"function":"echo","floor":-1}]`, "floor of -1"},
+		{`[{"function":"echo","floor":3,"ceiling":2}]`, "floor of 3 and ceiling of 2"},
+		{`[{"function":"echo","ceiling":1}]`, "floor of 2 and ceiling of 1"},
+		{`[{"function":"echo","floor":0,"ceiling":0}]`, "ceiling of at least 1"},
+		{`[{"function":"echo","floor":1.5}]`, "number 1.5"},
+		{`[{"function":"echo","slots_per_worker":0}]`, "0 slots per worker"},
+		{`[{"function":"echo","stable_window":30}]`, "cannot unmarshal number"},
+		{`[{"function":"echo","stable_window":"30"}]`, "missing unit"},
+		{`[{"function":"echo","stable_window":"1s"}]`, "panic window 6s and stable window 1s"},
+	} {
+		if _, err := parsePolicies(test.text); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q in it", test.text, err, test.want)
+		}
+	}
+}
+
+func TestCallersFile(t *testing.T) {
+	folder := t.TempDir()
+	if err := makeKeys(folder, "demo"); err != nil {
+		t.Fatal(err)
+	}
+	demo, err := keyFile(filepath.Join(folder, "demo.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := `{"id":"` + string(demo.ID()) + `","sha256":"` + demo.Digest().String() + `","tenant":"acme"`
+	name := filepath.Join(folder, "callers.json")
+	for _, test := range []struct {
+		callers      string
+		echo, resize bool
+	}{
+		{callers: "[" + entry + "}]", echo: true, resize: true},
+		{callers: "[" + entry + `,"functions":["echo"]}]`, echo: true},
+		{callers: "[]"},
+	} {
+		callers, err := callersFile(write(t, name, test.callers))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for function, may := range map[lightcone.FunctionName]bool{"echo": test.echo, "resize": test.resize} {
+			if tenant, err := callers.Authorize([]byte(demo.Text()), function); (err == nil) != may || may && tenant != "acme" {
+				t.Errorf("%s: %s is for %q, %v", test.callers, function, tenant, err)
+			}
+		}
+	}
+}
