@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,19 +71,23 @@ func (d *drills) awaitInstances(ctx context.Context, service string, count int, 
 // leaderKey is where the schedulers elect their leader.
 const leaderKey = "lightcone/scheduler/leader"
 
-// leader is who holds the schedulers' office: the allocation's id.
-func (d *drills) leader(ctx context.Context) (string, error) {
+// term is one leader's time in office, as its entry in Consul tells it.
+type term struct {
+	name  string // the allocation's id
+	since string // tells it from an earlier term of the same candidate
+}
+
+// leader is who holds the schedulers' office.
+func (d *drills) leader(ctx context.Context) (term, error) {
 	entry, found, err := d.consul.Get(ctx, leaderKey)
-	if err != nil || !found {
-		return "", fmt.Errorf("nobody leads: %w", err)
+	if err != nil {
+		return term{}, err
 	}
-	var who struct {
-		Name string `json:"name"`
+	var who struct{ Name, Since string }
+	if !found || json.Unmarshal(entry.Value, &who) != nil || who.Name == "" {
+		return term{}, errors.New("nobody leads")
 	}
-	if err := json.Unmarshal(entry.Value, &who); err != nil {
-		return "", fmt.Errorf("the leader's entry: %w", err)
-	}
-	return who.Name, nil
+	return term{who.Name, who.Since}, nil
 }
 
 // electionBound is within what another leads: a session lasts 10 s, and Consul
@@ -94,19 +99,18 @@ func (d *drills) killLeader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.nomad.Signal(ctx, first, "scheduler", "SIGKILL"); err != nil {
+	if err := d.nomad.Signal(ctx, first.name, "scheduler", "SIGKILL"); err != nil {
 		return err
 	}
 	began := time.Now()
-	var next string
 	err = waitUntil(ctx, electionBound, func() bool {
-		next, err = d.leader(ctx)
-		return err == nil && next != "" && next != first
+		next, err := d.leader(ctx)
+		return err == nil && next != first
 	})
 	if err != nil {
-		return fmt.Errorf("nobody else leads: %w", err)
+		return fmt.Errorf("no new leader: %w", err)
 	}
-	d.note("another led after %.1f s", time.Since(began).Seconds())
+	d.note("a new leader after %.1f s", time.Since(began).Seconds())
 	return pauseFor(ctx, 5*time.Second)
 }
 

@@ -13,46 +13,54 @@ const (
 	// decisionBound is within what a step in load must have more workers asked for.
 	decisionBound = 10 * time.Second
 
-	stepRate  = 50
-	stepDelay = "100ms" // each call of the step holds a slot for so long: 5 slots in all
+	fewRate   = 1       // calls per second for echo, which one worker of eight slots answers
+	manyRate  = 70      // with those that come on top it is still enough, and no room is left
+	stepDelay = "100ms" // each of them holds a slot for so long
 )
 
-// stepLoad calls echo, which has no worker, so often that it needs several, and
-// watches Nomad's count go up soon and down slowly, to none.
+// stepLoad calls echo, which has no worker, first now and then and after that so
+// often that its first worker is nearly full. Nomad's count must go up soon, down
+// slowly and to none in the end, and no call be refused.
 func (d *drills) stepLoad(ctx context.Context) error {
 	calls := load{
-		url: frontDoorURL + "/function/echo?delay=" + stepDelay, key: d.key, body: []byte("hello"), rate: stepRate, patience: 30 * time.Second,
+		url: frontDoorURL + "/function/echo?delay=" + stepDelay, key: d.key, body: []byte("hello"), rate: fewRate, patience: 30 * time.Second,
 	}
+	many := calls
+	many.rate = manyRate
 	began := time.Now()
-	most := 0
-	seen, err := calls.during(ctx, 0, func() error {
+	var second *tally
+	first, err := calls.during(ctx, 0, func() error {
 		if err := d.awaitCount(ctx, 1, decisionBound); err != nil {
 			return err
 		}
-		d.note("first worker asked for after %.1f s", time.Since(began).Seconds())
-		for time.Since(began) < 40*time.Second {
-			count, err := d.nomad.Count(ctx, "worker-echo", "worker")
-			if err != nil {
-				return err
-			}
-			if count.Count > most {
-				most = count.Count
-				d.note("%d workers asked for after %.1f s", most, time.Since(began).Seconds())
-			}
-			if err := pauseFor(ctx, 200*time.Millisecond); err != nil {
-				return err
-			}
+		if err := d.awaitInstances(ctx, "worker-echo", 1, 20*time.Second); err != nil {
+			return err
 		}
-		return nil
+		d.note("the first call had a worker after %.1f s", time.Since(began).Seconds())
+		if err := pauseFor(ctx, 12*time.Second); err != nil { // its deployment ends
+			return err
+		}
+		var err error
+		second, err = many.during(ctx, 0, func() error {
+			stepped := time.Now()
+			if err := d.awaitCount(ctx, 2, decisionBound); err != nil {
+				return err
+			}
+			d.note("%.1f s after the step from %d to %d calls a second, more workers were asked for", time.Since(stepped).Seconds(), fewRate, fewRate+manyRate)
+			return pauseFor(ctx, 20*time.Second)
+		})
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	d.note("echo: %d calls, %d not answered %v, p50 %.0f ms, p99 %.0f ms", seen.sent, seen.sent-seen.answered, seen.failures, seen.milliseconds(50), seen.milliseconds(99))
-	if most < 2 {
-		return fmt.Errorf("echo had at most %d workers under a load of five slots", most)
-	}
 	ended := time.Now()
+	for _, seen := range []*tally{first, second} {
+		d.note("echo: %d calls, yield %.3f %%, p50 %.0f ms, p99 %.0f ms", seen.sent, seen.yield(), seen.milliseconds(50), seen.milliseconds(99))
+		if seen.yield() < leastYield {
+			return fmt.Errorf("the yield of echo was %.3f %%: %v", seen.yield(), seen.failures)
+		}
+	}
 	if err := d.awaitCount(ctx, 0, 4*time.Minute); err != nil {
 		return err
 	}
