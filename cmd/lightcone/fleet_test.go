@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"lightcone"
 	"lightcone/consul"
 	"lightcone/scheduler"
@@ -136,18 +134,12 @@ func observed(t *testing.T, r *region, gateway *service, workers []*service) {
 		GatewaysKnown: 1, GatewaysAnswered: 1,
 		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{"echo": {WorkersKnown: 3, WorkersAnswered: 2, Slots: 8}},
 	}
-	var got scheduler.Observation
-	within(t, "Consul has told the observer", func() bool {
-		got, err = o.Observe(t.Context())
-		return err == nil && cmp.Equal(want, got)
-	})
+	observes(t, o, want)
 	// A worker that hangs is known, and does not answer.
 	workers[0].signal(syscall.SIGSTOP)
 	defer workers[0].signal(syscall.SIGCONT)
 	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 3, WorkersAnswered: 1, Slots: 4}
-	if got, err = o.Observe(t.Context()); err != nil || !cmp.Equal(want, got) {
-		t.Errorf("with a worker that hangs: %v %s", err, cmp.Diff(want, got))
-	}
+	observes(t, o, want)
 }
 
 // Workers come and go while calls come in: one is killed, one is stopped before

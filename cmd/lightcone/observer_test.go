@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"lightcone"
 	"lightcone/consul"
@@ -153,14 +152,6 @@ func TestObserverCountsPartialAnswers(t *testing.T) {
 		"worker-resize": listed(other),
 		"worker-shout":  listed(),
 	}
-	began := time.Now()
-	got, err := o.Observe(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(began); took > answerWithin+3*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	want := scheduler.Observation{
 		GatewaysKnown: 7, GatewaysAnswered: 2,
 		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{
@@ -169,18 +160,35 @@ func TestObserverCountsPartialAnswers(t *testing.T) {
 			"shout":  {},
 		},
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Error(diff)
-	}
+	observes(t, o, want)
 	// With the wrong keys, everybody is known and nobody answers.
 	o.fleetKey, o.operatorKey = "other", "other"
-	got, err = o.Observe(t.Context())
 	want.GatewaysAnswered = 0
 	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 5}
 	want.Fleets["resize"] = scheduler.FleetLoad{WorkersKnown: 1}
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
-		t.Errorf("with wrong keys: %v %s", err, diff)
+	observes(t, o, want)
+}
+
+// observes waits until o sees what there is: Consul may not have told it yet, and
+// on a busy machine those who would answer may be late. No answer takes much longer
+// than is waited for it.
+func observes(t *testing.T, o *observer, want scheduler.Observation) {
+	t.Helper()
+	diff := ""
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		began := time.Now()
+		got, err := o.Observe(t.Context())
+		if took := time.Since(began); took > answerWithin+3*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if diff = cmp.Diff(want, got); err == nil && diff == "" {
+			return
+		}
+		if err != nil {
+			diff = err.Error()
+		}
 	}
+	t.Fatalf("not within 20 s: %s", diff)
 }
 
 // Before Consul has told where everybody is, there is no observation: nobody must
