@@ -75,8 +75,9 @@ clean: ## Remove what the build made (not lightcone-data, which is yours)
 
 # Not listed. Consul and Nomad are built once, if they are not installed.
 agents: install-build
-	@internal/tools/agent consul >/dev/null
-	@internal/tools/agent nomad >/dev/null
+	@mkdir -p bin
+	@ln -sf "$$(internal/tools/agent consul)" bin/consul
+	@ln -sf "$$(internal/tools/agent nomad)" bin/nomad
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:

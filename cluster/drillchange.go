@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -33,8 +34,8 @@ func (d *drills) currentVariables() (map[string]any, error) {
 	return variables, json.Unmarshal(text, &variables)
 }
 
-// function is one function's entry in the variables.
-func function(variables map[string]any, name string) map[string]any {
+// functionIn is one function's entry in the variables.
+func functionIn(variables map[string]any, name string) map[string]any {
 	return variables["functions"].(map[string]any)[name].(map[string]any)
 }
 
@@ -45,7 +46,7 @@ func (d *drills) updateWorkers(ctx context.Context) error {
 	}
 	began := time.Now()
 	err = d.change(ctx, func(v map[string]any) {
-		resize := function(v, "resize")
+		resize := functionIn(v, "resize")
 		resize["memory"] = resize["memory"].(float64) + 1
 	})
 	if err != nil {
@@ -93,6 +94,9 @@ func (d *drills) deployNothing(ctx context.Context) error {
 	})
 }
 
+// undeployed is how Terraform says that a job's deployment failed.
+var undeployed = regexp.MustCompile(`The job (\S+) was registered and did not deploy`)
+
 // expectRevert applies a change that cannot work: Terraform must say so, and
 // Nomad must go back by itself to what worked.
 func (d *drills) expectRevert(ctx context.Context, change func(map[string]any)) error {
@@ -109,12 +113,11 @@ func (d *drills) expectRevert(ctx context.Context, change func(map[string]any)) 
 	if err == nil {
 		return errors.New("Terraform took the change for a good one")
 	}
-	for _, line := range strings.Split(err.Error(), "\n") {
-		if strings.HasPrefix(line, "Error: ") {
-			d.note("terraform: %s", strings.TrimPrefix(line, "Error: "))
-		}
+	failed := undeployed.FindAllStringSubmatch(err.Error(), -1)
+	if len(failed) == 0 {
+		return fmt.Errorf("Terraform failed for another reason: %w", err)
 	}
-	d.note("the deployment failed and was taken back within %.0f s", time.Since(began).Seconds())
+	d.note("terraform apply failed after %.0f s", time.Since(began).Seconds())
 	if err := d.settled(ctx); err != nil {
 		return err
 	}
@@ -122,16 +125,13 @@ func (d *drills) expectRevert(ctx context.Context, change func(map[string]any)) 
 	if err != nil {
 		return err
 	}
-	reverted := 0
-	for job, version := range before {
-		if after[job] >= version+2 { // the bad one, and the good one again
-			reverted++
+	for _, match := range failed {
+		job := match[1]
+		if after[job] < before[job]+2 { // the bad one, and the good one again
+			return fmt.Errorf("Nomad did not take job %s back: its version was %d and is %d", job, before[job], after[job])
 		}
+		d.note("job %s is what it was before", job)
 	}
-	if reverted == 0 {
-		return errors.New("Nomad took no job back")
-	}
-	d.note("%d jobs went back", reverted)
 	return d.provision.apply(ctx, io.Discard, good)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -90,12 +91,16 @@ func (d *drills) leader(ctx context.Context) (term, error) {
 	return term{who.Name, who.Since}, nil
 }
 
-// electionBound is within what another leads: a session lasts 10 s, and Consul
-// takes up to twice as long to end it, then keeps the office empty for a second.
-const electionBound = 2*10*time.Second + 5*time.Second
+// electionBound is within what another leads: a session lasts 10 s, Consul takes up
+// to twice as long to end it, and then keeps the office empty for 10 s.
+const electionBound = 3*10*time.Second + 5*time.Second
 
 func (d *drills) killLeader(ctx context.Context) error {
 	first, err := d.leader(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := d.deciding(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,13 +110,53 @@ func (d *drills) killLeader(ctx context.Context) error {
 	began := time.Now()
 	err = waitUntil(ctx, electionBound, func() bool {
 		next, err := d.leader(ctx)
-		return err == nil && next != first
+		if err != nil || next == first {
+			return false
+		}
+		epoch, err := d.deciding(ctx)
+		return err == nil && epoch > before
 	})
 	if err != nil {
-		return fmt.Errorf("no new leader: %w", err)
+		return fmt.Errorf("no new leader decides: %w", err)
 	}
-	d.note("a new leader after %.1f s", time.Since(began).Seconds())
+	d.note("a new leader decided after %.1f s", time.Since(began).Seconds())
 	return pauseFor(ctx, 5*time.Second)
+}
+
+// deciding is the epoch of the scheduler that says it leads and has looked at a
+// fleet in its term.
+func (d *drills) deciding(ctx context.Context) (uint64, error) {
+	instances, err := d.consul.Instances(ctx, "scheduler")
+	if err != nil {
+		return 0, err
+	}
+	for _, instance := range instances {
+		var status struct {
+			Epoch  uint64
+			Fleets []json.RawMessage
+		}
+		if d.ask(ctx, "http://"+instance.Address+"/status", &status) == nil && status.Epoch > 0 && len(status.Fleets) > 0 {
+			return status.Epoch, nil
+		}
+	}
+	return 0, errors.New("no scheduler says that it leads")
+}
+
+// ask reads a page of a management listener.
+func (d *drills) ask(ctx context.Context, url string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+d.operator)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(response.Body).Decode(into)
 }
 
 // busiestRack is the rack whose loss would hurt most: with most of the gateways

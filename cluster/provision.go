@@ -26,7 +26,7 @@ func variables(r release) map[string]any {
 		"gateway_memory_mb": 256,
 		"functions": map[string]any{
 			"resize": map[string]any{"floor": 3, "ceiling": 6, "slots": 1, "cpu": 1000, "memory": 256, "memory_max": 2048},
-			"echo":   map[string]any{"floor": 0, "ceiling": 4, "slots": 8, "cpu": 200, "memory": 256, "memory_max": 1024, "cold_start": 20},
+			"echo":   map[string]any{"floor": 0, "ceiling": 4, "slots": 8, "cpu": 200, "memory": 256, "memory_max": 1024, "cold_start": 10},
 		},
 		"front_door": map[string]any{"bind": []string{"127.0.0.1", serverAddress}},
 		"scheduling": map[string]any{"stable_window": "30s", "down_cool_down": "10s", "zero_after": "1m"},

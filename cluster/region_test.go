@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,11 +31,19 @@ func TestRegion(t *testing.T) {
 	}
 	do := func(args ...string) (string, error) {
 		var said bytes.Buffer
+		both := io.MultiWriter(&said, os.Stderr)
 		command := exec.CommandContext(ctx, program, args...)
-		command.Dir, command.Stdout, command.Stderr = project, io.MultiWriter(&said, os.Stderr), &said
+		command.Dir, command.Stdout, command.Stderr = project, both, both // one writer: one goroutine
 		command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
 		err := command.Run()
 		return said.String(), err
+	}
+	there := &cluster{}
+	if err := there.load(); err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(there.processes, process.alive) {
+		t.Fatal("a cluster is running on this machine: `make cluster-down` removes it")
 	}
 	if out, err := do("down"); err != nil { // what an interrupted run has left
 		t.Fatalf("%v\n%s", err, out)

@@ -229,7 +229,7 @@ Lightcone is up: three racks, a load balancer, gateways, workers, schedulers.
   Consul      http://127.0.0.1:8500/ui   (reads without a token; all else with %[1]s/consul.token)
   Nomad       http://127.0.0.1:4646/ui
   statistics  http://127.0.0.1:8404      (HAProxy; metrics below /metrics/SERVICE, password in %[1]s/operator.key)
-make cluster-down stops and removes it. Try it:
+bin/nomad and bin/consul are their commands. make cluster-down stops and removes it all. Try it:
   curl -sS -f -H "Authorization: Bearer $(cat %[1]s/demo.key)" --data-binary @%[2]s -o small.jpg 'http://127.0.0.1:8080/function/resize?width=300'
 `, folder, sample)
 }

@@ -47,6 +47,12 @@ variable "most_gateways" {
   default     = 32
 }
 
+variable "functions" {
+  description = "Functions, separated by commas: the operators' pages reach the metrics of their workers."
+  type        = string
+  default     = "resize"
+}
+
 variable "retry_kib" {
   description = "A call up to this size, in KiB, is sent to another gateway when its own dies before it answers; larger ones are not kept for that."
   type        = number
@@ -58,9 +64,15 @@ variable "retry_kib" {
 }
 
 variable "memory" {
-  description = "Memory in MB."
+  description = "Memory in MB: half of it is for calls in flight, the rest for connections."
   type        = number
   default     = 512
+}
+
+variable "cpu" {
+  description = "CPU share, in MHz."
+  type        = number
+  default     = 500
 }
 
 locals {
@@ -69,8 +81,26 @@ locals {
   gateways = join("\n", [
     for i in range(1, var.most_gateways + 1) : "  server gateway${i} _gateway._tcp.service.consul tcp-ut 2s"
   ])
-  # Half of the memory for calls in flight, two buffers each.
-  calls = floor(var.memory * 1024 / 2 / (2 * var.retry_kib))
+  # A call in flight takes up to four; one more waits for a buffer.
+  buffers = max(64, floor(var.memory * 1024 / 2 / var.retry_kib))
+
+  # One instance's metrics, for the links in Consul's UI; the operator's key is the
+  # password.
+  measured = merge(
+    { gateway = "gateway-manage", scheduler = "scheduler" },
+    { for name in split(",", var.functions) : "worker-${name}" => "worker-${name}-manage" },
+  )
+  metrics_routes = join("\n", [
+    for name, _ in local.measured : "  use_backend metrics-${name} if { path /metrics/${name} /metrics/${name}-manage }"
+  ])
+  metrics_backends = join("\n", [
+    for name, service in local.measured : <<-BACKEND
+    backend metrics-${name}
+      http-request set-path /metrics
+      default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+      server-template one 8 _${service}._tcp.service.consul
+    BACKEND
+  ])
 }
 
 job "front-door" {
@@ -146,7 +176,8 @@ job "front-door" {
         right_delimiter = ">>>"
         data            = <<-HAPROXY
           global
-            maxconn ${max(64, local.calls)}
+            maxconn 10000
+            tune.buffers.limit ${local.buffers}
             tune.bufsize ${var.retry_kib * 1024}
             log stdout format raw local0 info
             hard-stop-after 70s
@@ -207,34 +238,18 @@ job "front-door" {
           frontend operator
             bind ${var.operator_bind}:${var.operator_port}
             http-request use-service prometheus-exporter if { path /metrics /metrics/front-door }
-            use_backend metrics-gateway if { path /metrics/gateway /metrics/gateway-manage }
-            use_backend metrics-worker-resize if { path /metrics/worker-resize }
-            use_backend metrics-scheduler if { path /metrics/scheduler }
+            http-request redirect location /haproxy if { path / }
             stats enable
-            stats uri /
+            stats uri /haproxy
             stats refresh 5s
+          ${local.metrics_routes}
 
-          # One instance's metrics, for the links in Consul's UI; the operator's key
-          # is the password.
-          backend metrics-gateway
-            http-request set-path /metrics
-            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
-            server-template gateway ${var.most_gateways} _gateway-manage._tcp.service.consul
-
-          backend metrics-worker-resize
-            http-request set-path /metrics
-            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
-            server-template worker ${var.most_gateways} _worker-resize._tcp.service.consul
-
-          backend metrics-scheduler
-            http-request set-path /metrics
-            default-server check inter 2s resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
-            server-template scheduler 8 _scheduler._tcp.service.consul
+          ${local.metrics_backends}
         HAPROXY
       }
 
       resources {
-        cpu    = 500
+        cpu    = var.cpu
         memory = var.memory
       }
 

@@ -16,6 +16,12 @@ variable "release_url" {
   }
 }
 
+variable "keys_revision" {
+  description = "Counted up when the keys in the Nomad variable nomad/jobs have changed, to have them read."
+  type        = number
+  default     = 1
+}
+
 variable "release_sha256" {
   description = "SHA-256 of the release, in hexadecimal: a release that was changed on the way does not start."
   type        = string
@@ -58,7 +64,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory in MB: bodies and answers in flight are bounded to about half of it."
+  description = "Memory in MB: bodies and answers in flight are bounded to a third of it."
   type        = number
   default     = 512
   validation {
@@ -152,6 +158,10 @@ job "gateway" {
     }
 
     task "gateway" {
+      meta {
+        keys_revision = var.keys_revision
+      }
+
       driver = "exec"
       user   = "nobody"
 
@@ -176,6 +186,7 @@ job "gateway" {
       }
 
       env {
+        GOMEMLIMIT                  = "${floor(var.memory * 0.85)}MiB"
         LIGHTCONE_LISTEN            = "${NOMAD_IP_calls}:${NOMAD_PORT_calls}"
         LIGHTCONE_MANAGE            = "${NOMAD_IP_manage}:${NOMAD_PORT_manage}"
         LIGHTCONE_FUNCTIONS         = "${var.functions}"
@@ -186,15 +197,15 @@ job "gateway" {
         LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
       }
 
-      # The keys come from the Nomad variable nomad/jobs; a change restarts one
-      # gateway after the other.
+      # The keys come from the Nomad variable nomad/jobs. They are read at the start:
+      # with other keys, count keys_revision up, and the update is like any other.
       template {
         destination = "${NOMAD_SECRETS_DIR}/callers.json"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .callers }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
       template {
         destination = "${NOMAD_SECRETS_DIR}/fleet.key"
@@ -202,7 +213,7 @@ job "gateway" {
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
@@ -210,7 +221,7 @@ job "gateway" {
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
 
       resources {

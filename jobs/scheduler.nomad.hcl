@@ -16,6 +16,12 @@ variable "release_url" {
   }
 }
 
+variable "keys_revision" {
+  description = "Counted up when the keys in the Nomad variable nomad/jobs have changed, to have them read."
+  type        = number
+  default     = 1
+}
+
 variable "release_sha256" {
   description = "SHA-256 of the release, in hexadecimal: a release that was changed on the way does not start."
   type        = string
@@ -109,6 +115,10 @@ job "scheduler" {
     }
 
     task "scheduler" {
+      meta {
+        keys_revision = var.keys_revision
+      }
+
       driver       = "exec"
       user         = "nobody"
       kill_signal  = "SIGTERM"
@@ -142,14 +152,15 @@ job "scheduler" {
         LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
       }
 
-      # The keys come from the Nomad variable nomad/jobs.
+      # The keys come from the Nomad variable nomad/jobs. They are read at the start:
+      # with other keys, count keys_revision up, and the update is like any other.
       template {
         destination = "${NOMAD_SECRETS_DIR}/fleet.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .fleet_key }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
@@ -157,7 +168,7 @@ job "scheduler" {
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
 
       resources {

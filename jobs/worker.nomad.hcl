@@ -16,6 +16,12 @@ variable "release_url" {
   }
 }
 
+variable "keys_revision" {
+  description = "Counted up when the keys in the Nomad variable nomad/jobs have changed, to have them read."
+  type        = number
+  default     = 1
+}
+
 variable "release_sha256" {
   description = "SHA-256 of the release, in hexadecimal: a release that was changed on the way does not start."
   type        = string
@@ -26,7 +32,7 @@ variable "release_sha256" {
 }
 
 variable "function" {
-  description = "The function this fleet runs: a name that comes with Lightcone, such as resize, or NAME=PATH with an executable on the workers' machines."
+  description = "The function this fleet runs: a name that comes with Lightcone, such as resize, or NAME=PATH with an executable on the workers' machines, below a folder that their chroot_env shows to tasks."
   type        = string
   default     = "resize"
   validation {
@@ -100,7 +106,8 @@ job "worker" {
   type        = "service"
 
   group "worker" {
-    # No count: it starts at the floor, and an update keeps what the scheduler set.
+    # No count: it starts at the floor. An update keeps what the scheduler set if it
+    # is told to: preserve_counts in Terraform, `nomad job run -preserve-counts`.
     scaling {
       enabled = true
       min     = var.floor
@@ -119,14 +126,16 @@ job "worker" {
     # A new build, or a new configuration, which is the same here, first proves
     # itself as one worker of many. If it does not become healthy, all goes back.
     update {
-      canary            = 1
-      max_parallel      = 1
-      auto_promote      = true
-      auto_revert       = true
-      health_check      = "checks"
-      min_healthy_time  = "3s"
-      healthy_deadline  = "60s"
-      progress_deadline = "0s" # the first that fails ends it
+      canary           = 1
+      max_parallel     = 1
+      auto_promote     = true
+      auto_revert      = true
+      health_check     = "checks"
+      min_healthy_time = "3s"
+      healthy_deadline = "60s"
+      # Not 0: growth is a deployment, too, and one new worker on a bad machine must
+      # not take the others back with it. It is tried again elsewhere until then.
+      progress_deadline = "90s"
     }
 
     restart {
@@ -160,7 +169,6 @@ job "worker" {
       port = "calls"
       tags = ["calls"]
       meta {
-        manage  = "${NOMAD_ADDR_manage}"
         version = "${var.release_sha256}"
       }
       check {
@@ -172,7 +180,24 @@ job "worker" {
       }
     }
 
+    service {
+      name = "worker-${local.name}-manage"
+      port = "manage"
+      tags = ["metrics"]
+      check {
+        name     = "is alive"
+        type     = "http"
+        path     = "/healthz"
+        interval = "5s"
+        timeout  = "1s"
+      }
+    }
+
     task "worker" {
+      meta {
+        keys_revision = var.keys_revision
+      }
+
       driver = "exec"
       user   = "nobody"
 
@@ -204,14 +229,15 @@ job "worker" {
         LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
       }
 
-      # The keys come from the Nomad variable nomad/jobs.
+      # The keys come from the Nomad variable nomad/jobs. They are read at the start:
+      # with other keys, count keys_revision up, and the update is like any other.
       template {
         destination = "${NOMAD_SECRETS_DIR}/fleet.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .fleet_key }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
@@ -219,7 +245,7 @@ job "worker" {
         perms       = "0600"
         uid         = 65534
         gid         = 65534
-        splay       = "30s"
+        change_mode = "noop"
       }
 
       resources {

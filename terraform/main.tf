@@ -9,6 +9,7 @@ locals {
     release_url    = var.release.url
     release_sha256 = var.release.sha256
   })
+  keyed = merge(local.released, { keys_revision = var.keys_revision })
 
   # Defaults that depend on the demand. Floors and ceilings also go to the scheduler.
   functions = { for name, f in var.functions : name => {
@@ -37,7 +38,7 @@ resource "nomad_job" "worker" {
   rerun_if_dead    = each.value.floor > 0
 
   hcl2 {
-    vars = merge(local.released,
+    vars = merge(local.keyed,
       {
         function = each.value.executable == null ? each.key : "${each.key}=${each.value.executable}"
         floor    = each.value.floor
@@ -61,7 +62,7 @@ resource "nomad_job" "gateway" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.released, {
+    vars = merge(local.keyed, {
       count     = coalesce(var.gateways, local.gateways)
       functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
       max_wait  = var.max_wait
@@ -85,6 +86,9 @@ resource "nomad_job" "front_door" {
       port          = var.front_door.port
       operator_bind = var.front_door.operator_bind
       operator_port = var.front_door.operator_port
+      cpu           = var.front_door.cpu
+      memory        = var.front_door.memory
+      functions     = join(",", keys(local.functions))
       most_gateways = max(32, 2 * coalesce(var.gateways, local.gateways)) # canaries too
     })
   }
@@ -97,7 +101,7 @@ resource "nomad_job" "scheduler" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.released, {
+    vars = merge(local.keyed, {
       count    = var.schedulers
       policies = jsonencode(local.policies)
     })

@@ -50,12 +50,19 @@ variable "release" {
   }
 }
 
+variable "keys_revision" {
+  description = "Counted up when the keys in the Nomad variable nomad/jobs have changed: the services are updated, one canary first, and read them."
+  type        = number
+  default     = 1
+  nullable    = false
+}
+
 variable "functions" {
   description = <<-TEXT
     The functions, by name. Each: floor and ceiling in workers (by default one a rack, and the computed number of
     servers); slots, cpu (MHz), cores, memory and memory_max (MB) of a worker; cold_start, the seconds that a call waits
-    for the first worker where the floor is 0; executable, a path on the workers' hosts, for one that does not come with
-    Lightcone.
+    for the first worker where the floor is 0; executable, a path on the workers' hosts that their chroot_env shows
+    to tasks, for one that does not come with Lightcone.
   TEXT
   type = map(object({
     floor      = optional(number)
@@ -127,13 +134,15 @@ variable "max_wait" {
 }
 
 variable "front_door" {
-  description = "The load balancers: how many, the addresses they bind, the operators' address, and the ports for calls and for operators."
+  description = "The load balancers: how many, the addresses they bind, the operators' address, the ports for calls and for operators, and CPU (MHz) and memory (MB) of each."
   type = object({
     count         = optional(number, 1)
     bind          = optional(list(string), ["*"])
     port          = optional(number, 8080)
     operator_bind = optional(string, "127.0.0.1")
     operator_port = optional(number, 8404)
+    cpu           = optional(number, 500)
+    memory        = optional(number, 512)
   })
   default  = {}
   nullable = false

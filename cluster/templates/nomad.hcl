@@ -58,6 +58,7 @@ client {
   network_interface = "{{.Interface}}"
   cpu_total_compute = {{.CPU}}
   memory_total_mb   = {{.Memory}}
+  max_kill_timeout  = "80s" # the longest call may finish
   gc_max_allocs     = 12
   gc_interval       = "30s"
   {{- if .Host.Rack}}
@@ -89,9 +90,13 @@ client {
     path = "{{.Photographs}}"
   }
 
-  # Consul away is no reason to stop a task: go on with what was last known.
+  # That Consul or Nomad's servers are away is no reason to stop a task, however
+  # long: go on with what was last known.
   template {
     consul_retry {
+      attempts = 0
+    }
+    nomad_retry {
       attempts = 0
     }
   }

@@ -35,7 +35,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
 	f.StringVar(&flags.callersFile, "callers-file", "", "JSON `file` of the keys that may call: [{\"id\",\"sha256\",\"tenant\",\"functions\"}]")
-	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; half of it for bodies and answers")
+	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
 	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")
 	return command
@@ -45,7 +45,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 	config := gateway.DefaultConfig()
 	config.MaxWait, config.DrainDelay = flags.maxWait, flags.drainDelay
-	config.MaxBytesInFlight = int64(flags.memory) * mebibyte / 2
+	config.MaxBytesInFlight = int64(flags.memory) * mebibyte / 3 // the collector lets garbage add as much again
 	if err := config.Validate(); err != nil {
 		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
 	}

@@ -41,7 +41,7 @@ Keys that are there already are kept; keys.json is made of them anew.`,
 		RunE: func(command *cobra.Command, _ []string) error { return makeKeys(folder, lightcone.TenantID(tenant)) },
 	}
 	f := command.Flags()
-	f.StringVar(&folder, "out", ".", "`folder` for the files")
+	f.StringVar(&folder, "out", "lightcone-keys", "`folder` for the files")
 	f.StringVar(&tenant, "tenant", "demo", "the tenant whose key demo.key is")
 	return command
 }

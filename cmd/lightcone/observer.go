@@ -39,20 +39,16 @@ func newObserver(catalogue *consul.Client, fleetKey, operatorKey string, policie
 }
 
 // askedAtOnce bounds how many workers and gateways are asked at one time.
-const askedAtOnce = 64
+const askedAtOnce = 256
 
 // answerWithin is how long one of them may take to answer.
-const answerWithin = time.Second
+const answerWithin = 500 * time.Millisecond
 
 // start follows the services until it is stopped.
 func (o *observer) start(logger *slog.Logger) run.Stop {
 	ctx, cancel := context.WithCancel(context.Background())
-	services := []string{gatewayManagement}
-	for _, p := range o.policies {
-		services = append(services, workerService(p.Function))
-	}
 	var watching sync.WaitGroup
-	for _, service := range services {
+	for _, service := range o.services() {
 		watching.Go(func() {
 			err := o.catalogue.Watch(ctx, service, func(instances []consul.Instance) {
 				o.mu.Lock()
@@ -131,7 +127,28 @@ func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 		}
 	}
 	asking.Wait()
-	return seen, ctx.Err()
+	return seen, nil // those who were not asked in time have not answered
+}
+
+// heard is nil once Consul has told of every service: then its token does, too.
+func (o *observer) heard() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, service := range o.services() {
+		if _, heard := o.known[service]; !heard {
+			return fmt.Errorf("not a word of Consul about the service %s yet", service)
+		}
+	}
+	return nil
+}
+
+// services are the ones that are followed.
+func (o *observer) services() []string {
+	services := []string{gatewayManagement}
+	for _, p := range o.policies {
+		services = append(services, workerService(p.Function))
+	}
+	return services
 }
 
 // addDemand adds the calls that wait in one gateway.

@@ -213,7 +213,8 @@ func TestObserverSaysNothingBeforeConsulHas(t *testing.T) {
 	o.known["worker-echo"] = listed(silent(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := o.Observe(ctx); err == nil {
-		t.Error("an observation that was given up passes for one")
+	seen, err := o.Observe(ctx)
+	if load := seen.Fleets["echo"]; err != nil || load.WorkersKnown != 1 || load.WorkersAnswered != 0 {
+		t.Errorf("in no time at all, %+v was seen (%v): want one worker known, and none that answered", load, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -153,12 +154,13 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 		return err
 	}
 
+	readable := &nomadCheck{nomad: nomad, job: policies[0].Job}
 	group := run.New(logger)
 	_ = group.Start(ctx, "observer", func(context.Context) (run.Stop, error) { return watched.start(logger), nil })
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, management{
 			operator: operator, metrics: registry,
-			ready: func() (any, error) { return deciding.Status(), nil },
+			ready: func() (any, error) { return deciding.Status(), errors.Join(watched.heard(), readable.check()) },
 			operate: map[string]func(http.ResponseWriter){
 				"GET /status": func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, deciding.Status()) },
 			},
@@ -166,7 +168,7 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 	})
 	_ = group.Start(ctx, "election", func(context.Context) (run.Stop, error) {
 		election := consul.NewElection(catalogue, consul.ElectionConfig{
-			Key: electionKey, Name: flags.name, TTL: flags.sessionTTL, LockDelay: time.Second, Logger: logger,
+			Key: electionKey, Name: flags.name, TTL: flags.sessionTTL, Logger: logger,
 		})
 		return stand(group, election, deciding), nil
 	})
@@ -202,6 +204,28 @@ const workerGroup = "worker"
 type scaler struct {
 	nomad    *jobs.Client
 	policies []scheduler.Policy
+}
+
+// nomadCheck is whether Nomad lets this scheduler read what it is to scale.
+type nomadCheck struct {
+	nomad *jobs.Client
+	job   string
+	read  atomic.Bool // once is enough: an outage of Nomad is no reason for another scheduler
+}
+
+// check asks Nomad until it has answered once. A job that is not there yet is an
+// answer.
+func (n *nomadCheck) check() error {
+	if n.read.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	if _, err := n.nomad.Count(ctx, n.job, "worker"); err != nil && !errors.Is(err, jobs.ErrNotFound) {
+		return err
+	}
+	n.read.Store(true)
+	return nil
 }
 
 // Counts reads every job's count; a job that Nomad does not know is left out.
