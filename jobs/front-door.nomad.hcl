@@ -176,7 +176,7 @@ job "front-door" {
         right_delimiter = ">>>"
         data            = <<-HAPROXY
           global
-            maxconn 10000
+            fd-hard-limit 65536 # connections follow from it, or from a lower limit of the host
             tune.buffers.limit ${local.buffers}
             tune.bufsize ${var.retry_kib * 1024}
             log stdout format raw local0 info

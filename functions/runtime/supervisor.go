@@ -98,6 +98,7 @@ func Start(config Config) (*Supervisor, error) {
 	}
 	s.launcher = newLauncher()
 	for i, spec := range config.Functions {
+		s.metrics.cpu.WithLabelValues(string(spec.Name)) // there from the start: 0 is an answer, too
 		s.pools[spec.Name] = newPool(s, spec, programs[i])
 	}
 	s.watching.Add(1)
