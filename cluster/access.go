@@ -26,7 +26,7 @@ func (c *cluster) admitAgents(ctx context.Context) error {
 		_, failed = operator.List(ctx, "lightcone/")
 		return failed == nil
 	}) != nil {
-		return fmt.Errorf("Consul has no leader: %w; its log is %s", failed, logOf(consulOn(edge())))
+		return fmt.Errorf("there is no leader among the Consul servers: %w; its log is %s", failed, logOf(consulOn(edge())))
 	}
 	for name, rules := range consul.Policies() {
 		if err := operator.PutPolicy(ctx, name, rules); err != nil {

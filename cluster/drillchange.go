@@ -111,11 +111,11 @@ func (d *drills) expectRevert(ctx context.Context, change func(map[string]any)) 
 	began := time.Now()
 	err = d.change(ctx, change)
 	if err == nil {
-		return errors.New("Terraform took the change for a good one")
+		return errors.New("the change passed for a good one")
 	}
 	failed := undeployed.FindAllStringSubmatch(err.Error(), -1)
 	if len(failed) == 0 {
-		return fmt.Errorf("Terraform failed for another reason: %w", err)
+		return fmt.Errorf("the apply failed for another reason: %w", err)
 	}
 	d.note("terraform apply failed after %.0f s", time.Since(began).Seconds())
 	if err := d.settled(ctx); err != nil {
@@ -128,7 +128,7 @@ func (d *drills) expectRevert(ctx context.Context, change func(map[string]any)) 
 	for _, match := range failed {
 		job := match[1]
 		if after[job] < before[job]+2 { // the bad one, and the good one again
-			return fmt.Errorf("Nomad did not take job %s back: its version was %d and is %d", job, before[job], after[job])
+			return fmt.Errorf("job %s was not taken back: its version was %d and is %d", job, before[job], after[job])
 		}
 		d.note("job %s is what it was before", job)
 	}

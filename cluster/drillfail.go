@@ -194,7 +194,7 @@ func (d *drills) node(ctx context.Context, h host) (jobs.Node, error) {
 			return node, nil
 		}
 	}
-	return jobs.Node{}, fmt.Errorf("Nomad does not know the host %s", h.Name)
+	return jobs.Node{}, fmt.Errorf("there is no host %s in Nomad", h.Name)
 }
 
 func (d *drills) drainRack(ctx context.Context) error {

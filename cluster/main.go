@@ -19,7 +19,7 @@ up      make a whole region on this machine: three racks, Consul, Nomad, Lightco
 drill   let things go wrong in it under load, and print what callers saw
 down    stop and remove it
 
-Run it from the project's root, as ` + "`make cluster`, `make drill` and `make cluster-down` do."
+Run it from the project's root, as ` + "`make cluster`, `make drill` and `make cluster-down` do"
 
 func main() {
 	ctx, release := run.UntilSignal(context.Background())

@@ -47,19 +47,6 @@ func (p process) signal(s syscall.Signal) error {
 	return syscall.Kill(p.PID, s)
 }
 
-// end asks the process to stop, and kills it after patience.
-func (p process) end(ctx context.Context, patience time.Duration) error {
-	if p.signal(syscall.SIGINT) != nil {
-		return nil
-	}
-	_ = p.signal(syscall.SIGCONT) // one that is paused would not hear it
-	if waitUntil(ctx, patience, func() bool { return !p.alive() }) == nil {
-		return nil
-	}
-	_ = p.signal(syscall.SIGKILL)
-	return waitUntil(ctx, 5*time.Second, func() bool { return !p.alive() })
-}
-
 // waitUntil polls done until it holds, for at most bound.
 func waitUntil(ctx context.Context, bound time.Duration, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, bound)

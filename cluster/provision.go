@@ -44,7 +44,7 @@ type terraform struct {
 func (c *cluster) prepare(ctx context.Context, say io.Writer) (*terraform, error) {
 	executable, err := exec.LookPath("terraform")
 	if err != nil {
-		return nil, fmt.Errorf("Terraform is not on the PATH: install it from https://developer.hashicorp.com/terraform/install")
+		return nil, fmt.Errorf("no terraform is on the PATH: install it from https://developer.hashicorp.com/terraform/install")
 	}
 	t := &terraform{executable: executable, module: filepath.Join(c.project, "terraform"), folder: c.folder}
 	t.environment = append(cleanEnvironment(os.Environ()),

@@ -99,7 +99,7 @@ func (s *session) renew() {
 		s.logger.Warn("a renewal of the session failed; trying again", "error", err, "trust_ends_in", held.trustEnds().Sub(s.now()))
 	}
 	if came == gone {
-		s.lose(errors.New("Consul has ended the session"))
+		s.lose(errors.New("the session was ended by Consul"))
 	}
 }
 
