@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,6 +63,28 @@ func TestTopologyFitsTheKernel(t *testing.T) {
 		if len(h.veth()) > 15 {
 			t.Errorf("%s: the interface %s is too long", h.Name, h.veth())
 		}
+	}
+}
+
+func TestKeysBelongToWhoCalledSudo(t *testing.T) {
+	folder := t.TempDir()
+	key := filepath.Join(folder, "demo.key")
+	if err := os.WriteFile(key, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	owner := func() uint32 {
+		info, err := os.Stat(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	me := owner()
+	if err := giveToUser(folder, func(string) string { return "" }); err != nil || owner() != me {
+		t.Errorf("without sudo, the owner is %d (%v)", owner(), err)
+	}
+	if err := giveToUser(folder, func(string) string { return "1000" }); err != nil || owner() != 1000 {
+		t.Errorf("with sudo, the owner is %d (%v)", owner(), err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -200,7 +201,39 @@ func (c *cluster) putKeys(ctx context.Context) error {
 	if err := command(ctx, lightcone, "keys", "--out", c.folder); err != nil {
 		return err
 	}
+	if err := giveToUser(c.folder, os.Getenv); err != nil {
+		return err
+	}
 	return command(ctx, c.nomadProgram, "var", "put", "-address="+nomadURL, "-force", "-in=json", "@"+filepath.Join(c.folder, "keys.json"))
+}
+
+// giveToUser makes the folder and the files in it belong to who called sudo: they
+// call with the keys.
+func giveToUser(folder string, environment func(string) string) error {
+	user, err := strconv.Atoi(environment("SUDO_UID"))
+	if err != nil {
+		return nil // nobody did
+	}
+	group, err := strconv.Atoi(environment("SUDO_GID"))
+	if err != nil {
+		return nil
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return err
+	}
+	paths := []string{folder}
+	for _, entry := range entries {
+		if entry.Type().IsRegular() {
+			paths = append(paths, filepath.Join(folder, entry.Name()))
+		}
+	}
+	for _, path := range paths {
+		if err := os.Lchown(path, user, group); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // awaitCall waits until a photograph comes back resized.
