@@ -146,7 +146,7 @@ func TestDeclaredFunctions(t *testing.T) {
 	if diff := cmp.Diff(want, declared); diff != "" {
 		t.Error(diff)
 	}
-	if config.MaxBytesInFlight != 128*mebibyte || config.DrainDelay != 0 || config.MaxWait != gateway.DefaultConfig().MaxWait {
+	if config.MaxBytesInFlight != 256*mebibyte/3 || config.DrainDelay != 0 || config.MaxWait != gateway.DefaultConfig().MaxWait {
 		t.Errorf("got %+v", config)
 	}
 	for _, broken := range []string{"", ",", "Echo", "echo:", "echo:cold", "echo:cold=0s", "echo:cold=-1s", "echo:cold=1", "echo cold=1s"} {
