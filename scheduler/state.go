@@ -20,9 +20,9 @@ type Observation struct {
 }
 
 // FleetLoad is one function's load, summed over those that answered. A worker
-// that drains belongs to nobody here: it takes no calls. At zero workers, calls
-// that gateways refuse at once for want of one must count as waiting, too: they
-// are the only sign that leads out of zero.
+// that drains belongs to nobody here: it takes no calls. At zero workers, waiting
+// calls are the only sign that leads out of zero: a function that may go there has
+// its calls wait (functions.Offer.ColdStart); those refused at once are not seen.
 type FleetLoad struct {
 	Slots           int `json:"slots"`            // calls that the workers can run at once
 	Busy            int `json:"busy"`             // of those, the ones that run
