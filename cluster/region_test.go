@@ -23,7 +23,7 @@ func TestRegion(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
-	defer cancel()
+	t.Cleanup(cancel) // registered first, so it is called after the cluster has gone
 	program := filepath.Join(t.TempDir(), "cluster")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
 	if out, err := build.CombinedOutput(); err != nil {
