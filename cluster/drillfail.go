@@ -92,8 +92,9 @@ func (d *drills) leader(ctx context.Context) (term, error) {
 }
 
 // electionBound is within what another leads: a session lasts 10 s, Consul takes up
-// to twice as long to end it, and then keeps the office empty for 10 s.
-const electionBound = 3*10*time.Second + 5*time.Second
+// to twice as long to end it, and then keeps the office empty for 10 s; the rest is
+// for the candidates' pauses and the first decision.
+const electionBound = 3*10*time.Second + 15*time.Second
 
 func (d *drills) killLeader(ctx context.Context) error {
 	first, err := d.leader(ctx)
