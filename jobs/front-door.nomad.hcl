@@ -194,7 +194,7 @@ job "front-door" {
             timeout http-request 15s
             timeout http-keep-alive 60s
             timeout queue 2s
-            timeout check 1s
+            timeout check 500ms
             # A gateway that cannot be reached, or dies without a word: another one.
             retries 3
             option redispatch 1
@@ -232,7 +232,9 @@ job "front-door" {
             option http-server-close
             option httpchk GET /readyz
             http-check expect status 200
-            default-server check inter 500ms fall 2 rise 1 resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            # Three connections in a row that fail are enough to leave one alone until a
+            # check finds it well again: a rack may take two of three with it.
+            default-server check inter 500ms fastinter 200ms fall 2 rise 1 observe layer4 error-limit 3 on-error mark-down resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
           ${local.gateways}
 
           frontend operator
