@@ -41,18 +41,47 @@ func (d *drills) killGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.nomad.Signal(ctx, gateways[0].ID, "gateway", "SIGKILL"); err != nil {
+	killed := gateways[0].ID
+	before, err := d.started(ctx, killed)
+	if err != nil {
 		return err
 	}
-	if err := d.awaitInstances(ctx, "gateway", 2, 15*time.Second); err != nil {
+	if err := d.nomad.Signal(ctx, killed, "gateway", "SIGKILL"); err != nil {
 		return err
 	}
 	began := time.Now()
+	err = waitUntil(ctx, 30*time.Second, func() bool {
+		now, err := d.started(ctx, killed)
+		return err == nil && now.After(before)
+	})
+	if err != nil {
+		return fmt.Errorf("the gateway was not started again: %w", err)
+	}
 	if err := d.awaitInstances(ctx, "gateway", 3, 30*time.Second); err != nil {
 		return err
 	}
-	d.note("back after %.0f s", time.Since(began).Seconds())
+	d.note("started again and well after %.0f s", time.Since(began).Seconds())
 	return pauseFor(ctx, 10*time.Second)
+}
+
+// started is when a gateway's task was started last.
+func (d *drills) started(ctx context.Context, allocation string) (time.Time, error) {
+	all, err := d.nomad.Allocations(ctx, "gateway")
+	if err != nil {
+		return time.Time{}, err
+	}
+	var last time.Time
+	for _, a := range all {
+		if a.ID != allocation {
+			continue
+		}
+		for _, event := range a.Events {
+			if event.Type == "Started" && event.Time.After(last) {
+				last = event.Time
+			}
+		}
+	}
+	return last, nil
 }
 
 // awaitInstances waits until Consul lists exactly count well instances.
