@@ -27,6 +27,7 @@ const (
 	leastYield = 99.9             // percent of the calls, while something goes wrong
 	drillRate  = 40               // calls per second: a third of what two cores do
 	lead       = 3 * time.Second  // of load before and after
+	leastLoad  = 30 * time.Second // in between: a share of fewer calls says little
 	patience   = 15 * time.Second // of the load's client
 )
 
@@ -41,7 +42,7 @@ func allDrills() []drill {
 		{"bad-config", "a configuration that is valid and wrong is deployed; Nomad goes back", leastYield, (*drills).deployBadConfig},
 		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", leastYield, (*drills).deployNothing},
 		{"rack-drained", "a rack is drained for maintenance and comes back", leastYield, (*drills).drainRack},
-		{"rack-cut", "a rack's cable is pulled and plugged in again", leastYield, (*drills).cutRack},
+		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack},
 		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul},
 		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad},
 		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad},
@@ -154,7 +155,13 @@ func (d *drills) one(ctx context.Context, one drill) result {
 		return result{drill: one, err: err}
 	}
 	calls := load{url: frontDoorURL + "/function/resize?width=300", key: d.key, body: body, rate: drillRate, patience: patience}
-	seen, err := calls.during(ctx, lead, func() error { return one.do(d, ctx) })
+	seen, err := calls.during(ctx, lead, func() error {
+		began := time.Now()
+		if err := one.do(d, ctx); err != nil {
+			return err
+		}
+		return pauseFor(ctx, leastLoad-time.Since(began))
+	})
 	if settled := d.settled(ctx); err == nil {
 		err = settled
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // nothing is the reference for all other drills.
-func (d *drills) nothing(ctx context.Context) error { return pauseFor(ctx, 20*time.Second) }
+func (d *drills) nothing(context.Context) error { return nil }
 
 // running are the job's running allocations.
 func (d *drills) running(ctx context.Context, job string) ([]jobs.Allocation, error) {
@@ -278,6 +278,9 @@ func (d *drills) cutRack(ctx context.Context) error {
 		gone = waitUntil(ctx, time.Minute, func() bool { return d.wholeWithout(ctx, h) })
 		d.note("all gateways and workers again, on two racks, after %.0f s", time.Since(began).Seconds())
 	}
+	if gone == nil {
+		gone = pauseFor(ctx, away-time.Since(began))
+	}
 	if err := heal(ctx, h); err != nil {
 		return err
 	}
@@ -311,7 +314,7 @@ func (d *drills) wholeWithout(ctx context.Context, h host) bool {
 	return true
 }
 
-// away is for how long a server is stopped.
+// away is for how long a server is stopped, or a rack cut off.
 const away = time.Minute
 
 func (d *drills) stopConsul(ctx context.Context) error {
