@@ -2,31 +2,11 @@ package bulk
 
 import (
 	"fmt"
-	"mime"
-	"path"
 	"slices"
 	"strings"
+
+	"lightcone/internal/naming"
 )
-
-// extensions gives each content type its file name extensions, the one to write
-// first: the table of package client, so that a folder called over HTTP and a
-// folder worked through here get the same names.
-var extensions = map[string][]string{
-	"image/jpeg":       {".jpg", ".jpeg", ".jpe", ".jfif"},
-	"image/png":        {".png"},
-	"image/webp":       {".webp"},
-	"image/avif":       {".avif"},
-	"image/gif":        {".gif"},
-	"image/heic":       {".heic", ".heif"},
-	"image/tiff":       {".tif", ".tiff"},
-	"image/svg+xml":    {".svg"},
-	"application/json": {".json"},
-	"application/pdf":  {".pdf"},
-	"text/html":        {".html", ".htm"},
-}
-
-// unknownExtension tells apart what cannot be told apart by type.
-const unknownExtension = ".bin"
 
 // candidate is an object to be worked on, and what its neighbours' names leave
 // of the choice of its own.
@@ -36,45 +16,9 @@ type candidate struct {
 	crowded bool // or one, of whatever extension, that goes on after that with a dot
 }
 
-// output is what the result of c is called: c's key as it is where that fits the
-// content type, or where the table does not know the type; else with another
-// extension, behind the old one where two results could otherwise meet.
+// output is what the result of c is called.
 func (c candidate) output(contentType string) string {
-	media, _, _ := mime.ParseMediaType(contentType) // an unusable type reads as none
-	known := extensions[media]
-	stem, extension := splitExtension(c.Key)
-	fits := len(known) == 0 || slices.ContainsFunc(known, func(e string) bool { return strings.EqualFold(extension, e) })
-	switch contested := c.taken && isWritten(extension); {
-	case fits && !contested:
-		return c.Key
-	case len(known) == 0:
-		return c.Key + unknownExtension
-	case extension == "" || c.crowded:
-		return c.Key + known[0]
-	default:
-		return stem + known[0]
-	}
-}
-
-// isWritten says whether the result of another object could be given extension.
-func isWritten(extension string) bool {
-	for _, known := range extensions {
-		if known[0] == extension {
-			return true
-		}
-	}
-	return extension == unknownExtension
-}
-
-// splitExtension cuts "a/b.jpg" into "a/b" and ".jpg". A leading dot hides a
-// file and starts no extension.
-func splitExtension(name string) (stem, extension string) {
-	extension = path.Ext(name)
-	stem = strings.TrimSuffix(name, extension)
-	if stem == "" || strings.HasSuffix(stem, "/") {
-		return name, ""
-	}
-	return stem, extension
+	return naming.Name{Path: c.Key, Taken: c.taken, Crowded: c.crowded}.Output(contentType)
 }
 
 // namer turns a listing in the order of keys into candidates, one behind, with
@@ -113,7 +57,7 @@ func (n *namer) last() (candidate, bool) { return n.settle(""), n.begun }
 
 func (n *namer) settle(following string) candidate {
 	c := candidate{Object: n.waiting}
-	stem, extension := splitExtension(c.Key)
+	stem, extension := naming.Split(c.Key)
 	if extension == "" {
 		return c
 	}

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"lightcone/client"
+	"lightcone/internal/naming"
 )
 
 // settle names a whole listing.
@@ -61,7 +62,7 @@ func TestNamesAreTheClients(t *testing.T) {
 		keys := drawKeys(t)
 		names := client.NamesFor(keys)
 		for _, c := range settle(t, keys) {
-			stem, _ := splitExtension(c.Key)
+			stem, _ := naming.Split(c.Key)
 			if slices.ContainsFunc(keys, func(key string) bool {
 				return strings.HasPrefix(key, stem+".") && strings.Contains(key[len(stem):], "/")
 			}) {

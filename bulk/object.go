@@ -23,7 +23,7 @@ type scratch struct {
 // one works on one object and keeps the books. An object that the end of ctx
 // cut short is in none of them.
 func (r *running) one(ctx context.Context, c candidate, s *scratch) {
-	r.patience.budget.deposit()
+	r.patience.budget.Deposit()
 	id := r.work.fingerprint(c)
 	known, seen := r.history[id]
 	switch {

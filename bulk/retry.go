@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
+
+	"lightcone/internal/retry"
 )
 
 // Policy is how patient a share is with the platform and the storage. The wait
@@ -33,52 +34,23 @@ func (p Policy) Validate() error {
 // after is the wait after a failed attempt with the given number (from 1), and
 // whether there is to be another. random is from [0, 1).
 func (p Policy) after(attempt int, random float64) (wait time.Duration, again bool) {
-	ceiling := p.Cap
-	if shift := attempt - 1; shift < 32 && p.Base<<shift < p.Cap {
-		ceiling = p.Base << shift
-	}
-	return time.Duration(random * float64(ceiling)), attempt < p.Attempts
+	return retry.BackOff(attempt, p.Base, p.Cap, random), attempt < p.Attempts
 }
 
-// The budget: a fifth of the objects may cost one more attempt, beyond a start
-// that outlasts a short trouble of all objects in flight. (The idea is Finagle's
-// RetryBudget.)
+// A fifth of the objects may cost one more attempt, beyond a start that outlasts a
+// short trouble of all objects in flight: a store or machine in trouble is not called
+// eight times as often as a healthy one.
 const (
 	budgetShare   = 0.2
 	budgetReserve = 100.0
 )
 
-// budget bounds the retries of a share, so that a store or machine in trouble is
-// not called eight times as often as a healthy one.
-type budget struct {
-	mu     sync.Mutex
-	tokens float64
-}
-
-func newBudget() *budget { return &budget{tokens: budgetReserve} }
-
-// deposit notes an object, and what may be retried on its account.
-func (b *budget) deposit() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tokens = min(b.tokens+budgetShare, budgetReserve)
-}
-
-// withdraw takes one retry, and says whether it was there.
-func (b *budget) withdraw() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}
+func newBudget() *retry.Budget { return retry.NewBudget(budgetShare, budgetReserve, budgetReserve) }
 
 // patience tries things again, within the policy and the budget.
 type patience struct {
 	policy Policy
-	budget *budget
+	budget *retry.Budget
 }
 
 // try runs act until it says that there is no point in another attempt, ctx ends,
@@ -90,20 +62,8 @@ func (p patience) try(ctx context.Context, act func() (again bool, err error)) e
 			return err
 		}
 		wait, more := p.policy.after(attempt, rand.Float64())
-		if !more || !p.budget.withdraw() || !pause(ctx, wait) {
+		if !more || !p.budget.Withdraw() || retry.Pause(ctx, wait) != nil {
 			return err
 		}
-	}
-}
-
-// pause waits, and says whether ctx let it.
-func pause(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

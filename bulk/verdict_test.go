@@ -73,8 +73,8 @@ func TestTheBudgetBoundsRetries(t *testing.T) {
 	const objects = 1000
 	retries := 0
 	for range objects {
-		b.deposit()
-		for b.withdraw() {
+		b.Deposit()
+		for b.Withdraw() {
 			retries++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/internal/retry"
 )
 
 const (
@@ -30,7 +31,7 @@ type Client struct {
 	timeout time.Duration
 	slack   time.Duration
 	http    *http.Client
-	budget  *Budget
+	budget  *retry.Budget
 	policy  Policy
 	hold    atomic.Int64 // no attempt starts before this time (Unix nanoseconds)
 	retries atomic.Int64
@@ -116,7 +117,7 @@ func (c *Client) Call(ctx context.Context, function lightcone.FunctionName, para
 			return answer, err
 		}
 		c.retries.Add(1)
-		if err := sleep(ctx, verdict.Wait); err != nil {
+		if err := retry.Pause(ctx, verdict.Wait); err != nil {
 			return answer, err
 		}
 	}
@@ -209,19 +210,8 @@ func (c *Client) waitForHold(ctx context.Context) error {
 			return ctx.Err()
 		}
 		jitter := time.Duration(rand.Float64() * float64(c.policy.Base))
-		if err := sleep(ctx, wait+jitter); err != nil {
+		if err := retry.Pause(ctx, wait+jitter); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -2,10 +2,10 @@ package client
 
 import (
 	"errors"
-	"math"
 	"net/http"
-	"sync"
 	"time"
+
+	"lightcone/internal/retry"
 )
 
 // Policy is how patient a Client is. Wait n is drawn evenly from zero to
@@ -66,42 +66,15 @@ func (p Policy) Decide(err error, attempt int, random float64) Verdict {
 
 // backOff is the random wait after attempt n.
 func (p Policy) backOff(n int, random float64) time.Duration {
-	ceiling := math.Min(float64(p.Base)*math.Pow(2, float64(n-1)), float64(p.Cap))
-	return time.Duration(random * ceiling)
+	return retry.BackOff(n, p.Base, p.Cap, random)
 }
 
-// The budget: a fifth of the calls may be sent once more, and a start of
-// budgetReserve retries lets a small job survive a restart. (The idea is
-// Finagle's RetryBudget.)
+// A fifth of the calls may be sent once more, and a start of budgetReserve retries
+// lets a small job survive a restart.
 const (
 	budgetShare   = 0.2
 	budgetReserve = 50.0
 )
 
-// Budget bounds the retries of all calls together to a share of the calls. Make
-// it with NewBudget. It is safe for concurrent use.
-type Budget struct {
-	mu     sync.Mutex
-	tokens float64
-}
-
-// NewBudget is a budget with its reserve.
-func NewBudget() *Budget { return &Budget{tokens: budgetReserve} }
-
-// Deposit notes a new call, and what may be retried on its account.
-func (b *Budget) Deposit() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.tokens = math.Min(b.tokens+budgetShare, budgetReserve)
-}
-
-// Withdraw takes one retry from the budget, and says whether it was there.
-func (b *Budget) Withdraw() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}
+// NewBudget bounds the retries of all calls together to a share of the calls.
+func NewBudget() *retry.Budget { return retry.NewBudget(budgetShare, budgetReserve, budgetReserve) }

@@ -172,3 +172,17 @@ func TestPortsTakenAreNamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestProportional(t *testing.T) {
+	const rollup = "55d6 ---p 00000000 00:00 0 [rollup]\nRss:    20 kB\nPss:                12 kB\nPss_Dirty:  4 kB\n"
+	if got := proportional([]byte(rollup)); got != 12<<10 {
+		t.Errorf("%d bytes, want %d", got, 12<<10)
+	}
+	own, err := os.ReadFile("/proc/self/smaps_rollup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := proportional(own); got < 1<<20 {
+		t.Errorf("this process takes %d bytes", got)
+	}
+}

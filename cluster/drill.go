@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lightcone/consul"
+	"lightcone/internal/retry"
 	"lightcone/jobs"
 )
 
@@ -59,7 +60,6 @@ type drills struct {
 	key       string   // demo's
 	operator  string   // the operator's key
 	notes     []string // of the drill that runs, for the table
-	say       io.Writer
 }
 
 // note adds a figure or a fact to the drill's line in the table.
@@ -77,11 +77,11 @@ type result struct {
 
 // drill runs the named drills, or all, prints a table, and fails if one of them did.
 func (c *cluster) drill(ctx context.Context, names []string, say io.Writer) error {
-	d, err := c.prepareDrills(ctx, say)
+	d, err := c.prepareDrills(ctx)
 	if err != nil {
 		return err
 	}
-	defer d.consul.Close()
+	defer d.close()
 	for _, name := range names {
 		if !slices.ContainsFunc(allDrills(), func(one drill) bool { return one.name == name }) {
 			return fmt.Errorf("there is no drill %q", name)
@@ -109,10 +109,15 @@ func (c *cluster) drill(ctx context.Context, names []string, say io.Writer) erro
 	for _, r := range results {
 		r.row(say)
 	}
+	taken, processes := memory()
+	fmt.Fprintf(say, "memory: %.1f GiB in %d processes\n", float64(taken)/(1<<30), processes)
+	if taken > memoryMost {
+		failed = append(failed, fmt.Errorf("the cluster takes %d MiB of memory, more than %d", taken>>20, memoryMost>>20))
+	}
 	return errors.Join(failed...)
 }
 
-func (c *cluster) prepareDrills(ctx context.Context, say io.Writer) (*drills, error) {
+func (c *cluster) prepareDrills(ctx context.Context) (*drills, error) {
 	if err := c.load(); err != nil {
 		return nil, err
 	}
@@ -132,7 +137,7 @@ func (c *cluster) prepareDrills(ctx context.Context, say io.Writer) (*drills, er
 	if err != nil {
 		return nil, err
 	}
-	d := &drills{cluster: c, key: strings.TrimSpace(string(key)), operator: strings.TrimSpace(string(operator)), say: say}
+	d := &drills{cluster: c, key: strings.TrimSpace(string(key)), operator: strings.TrimSpace(string(operator))}
 	if d.nomad, err = jobs.Connect(jobs.Config{Address: nomadURL}); err != nil {
 		return nil, err
 	}
@@ -141,6 +146,11 @@ func (c *cluster) prepareDrills(ctx context.Context, say io.Writer) (*drills, er
 	}
 	d.consul, err = c.open()
 	return d, err
+}
+
+func (d *drills) close() {
+	d.consul.Close()
+	d.nomad.Close()
 }
 
 // drillBound is how long one drill may take.
@@ -160,7 +170,7 @@ func (d *drills) one(ctx context.Context, one drill) result {
 		if err := one.do(d, ctx); err != nil {
 			return err
 		}
-		return pauseFor(ctx, leastLoad-time.Since(began))
+		return retry.Pause(ctx, leastLoad-time.Since(began))
 	})
 	if settled := d.settled(ctx); err == nil {
 		err = settled

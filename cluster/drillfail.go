@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lightcone/consul"
+	"lightcone/internal/retry"
 	"lightcone/jobs"
 )
 
@@ -61,7 +62,7 @@ func (d *drills) killGateway(ctx context.Context) error {
 		return err
 	}
 	d.note("started again and well after %.0f s", time.Since(began).Seconds())
-	return pauseFor(ctx, 10*time.Second)
+	return retry.Pause(ctx, 10*time.Second)
 }
 
 // started is when a gateway's task was started last.
@@ -150,7 +151,7 @@ func (d *drills) killLeader(ctx context.Context) error {
 		return fmt.Errorf("no new leader decides: %w", err)
 	}
 	d.note("a new leader decided after %.1f s", time.Since(began).Seconds())
-	return pauseFor(ctx, 5*time.Second)
+	return retry.Pause(ctx, 5*time.Second)
 }
 
 // deciding is the epoch of the scheduler that says it leads and has looked at a
@@ -279,7 +280,7 @@ func (d *drills) cutRack(ctx context.Context) error {
 		d.note("all gateways and workers again, on two racks, after %.0f s", time.Since(began).Seconds())
 	}
 	if gone == nil {
-		gone = pauseFor(ctx, away-time.Since(began))
+		gone = retry.Pause(ctx, away-time.Since(began))
 	}
 	if err := heal(ctx, h); err != nil {
 		return err
@@ -341,7 +342,7 @@ func (d *drills) without(ctx context.Context, name string) error {
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		return err
 	}
-	paused := pauseFor(ctx, away)
+	paused := retry.Pause(ctx, away)
 	program, flag := d.consulProgram, "-config-file="
 	if strings.HasPrefix(name, "nomad") {
 		program, flag = d.nomadProgram, "-config="

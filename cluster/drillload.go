@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"lightcone/internal/retry"
 )
 
 const (
@@ -37,7 +39,7 @@ func (d *drills) stepLoad(ctx context.Context) error {
 			return err
 		}
 		d.note("the first call had a worker after %.1f s", time.Since(began).Seconds())
-		if err := pauseFor(ctx, 12*time.Second); err != nil { // its deployment ends
+		if err := retry.Pause(ctx, 12*time.Second); err != nil { // its deployment ends
 			return err
 		}
 		var err error
@@ -47,7 +49,7 @@ func (d *drills) stepLoad(ctx context.Context) error {
 				return err
 			}
 			d.note("%.1f s after the step from %d to %d calls a second, more workers were asked for", time.Since(stepped).Seconds(), fewRate, fewRate+manyRate)
-			return pauseFor(ctx, 20*time.Second)
+			return retry.Pause(ctx, 20*time.Second)
 		})
 		return err
 	})

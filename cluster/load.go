@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"lightcone/internal/retry"
 )
 
 // load is an open-loop load: calls begin at a steady rate, whatever becomes of
@@ -48,26 +50,15 @@ func (l load) during(ctx context.Context, lead time.Duration, do func() error) (
 	defer stop()
 	result := make(chan *tally, 1)
 	go func() { result <- l.run(ctx) }()
-	err := pauseFor(ctx, lead)
+	err := retry.Pause(ctx, lead)
 	if err == nil {
 		err = do()
 	}
 	if err == nil {
-		err = pauseFor(ctx, lead)
+		err = retry.Pause(ctx, lead)
 	}
 	stop()
 	return <-result, err
-}
-
-func pauseFor(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // run sends calls until ctx ends, and returns when all of them have ended.

@@ -175,6 +175,7 @@ func (c *cluster) awaitNodes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer nomad.Close()
 	ready := 0
 	err = waitUntil(ctx, time.Minute, func() bool {
 		nodes, err := nomad.Nodes(ctx)

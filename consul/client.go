@@ -150,22 +150,3 @@ func (c *Client) blocking(ctx context.Context, index uint64, most time.Duration)
 	options := &api.QueryOptions{WaitIndex: index, WaitTime: wait}
 	return options.WithContext(ctx), cancel
 }
-
-// backOff is exponential with full jitter, random being in [0, 1):
-// https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-func backOff(failures int, base, most time.Duration, random float64) time.Duration {
-	ceiling := min(most, base<<min(max(failures-1, 0), 20))
-	return time.Duration(random * float64(ceiling))
-}
-
-// pause waits, or says that ctx ended first.
-func pause(ctx context.Context, how time.Duration) error {
-	timer := time.NewTimer(how)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

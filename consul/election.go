@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"lightcone/internal/retry"
 )
 
 // ElectionConfig describes an office and a candidate for it.
@@ -91,7 +93,7 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, term 
 		if failures == 1 {
 			e.logger.Warn("standing for election again", "because", err)
 		}
-		_ = pause(ctx, backOff(failures, e.config.TTL/20, e.config.TTL, rand.Float64())) // the loop looks at ctx
+		_ = retry.Pause(ctx, retry.BackOff(failures, e.config.TTL/20, e.config.TTL, rand.Float64())) // the loop looks at ctx
 	}
 	return nil
 }
@@ -122,13 +124,13 @@ func (e *Election) win(s *session) (Term, error) {
 			if failures == 1 && s.ctx.Err() == nil {
 				e.logger.Warn("Consul does not say who leads; asking again", "error", err)
 			}
-			_ = pause(s.ctx, backOff(failures, e.config.TTL/30, e.config.TTL/3, rand.Float64()))
+			_ = retry.Pause(s.ctx, retry.BackOff(failures, e.config.TTL/30, e.config.TTL/3, rand.Float64()))
 		case won:
 			return Term{session: s, epoch: entry.ModifyIndex}, nil
 		default:
 			failures = 0
 			// The lock delay is still running, or all the candidates woke up together.
-			_ = pause(s.ctx, rand.N(e.config.TTL/15))
+			_ = retry.Pause(s.ctx, rand.N(e.config.TTL/15))
 		}
 	}
 	return Term{}, context.Cause(s.ctx)
@@ -237,7 +239,7 @@ func (s *session) guard() {
 			return
 		}
 		failures++ // the lease decides how long that may go on
-		_ = pause(s.ctx, backOff(failures, s.state().ttl/30, s.state().ttl/3, rand.Float64()))
+		_ = retry.Pause(s.ctx, retry.BackOff(failures, s.state().ttl/30, s.state().ttl/3, rand.Float64()))
 	}
 }
 

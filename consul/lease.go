@@ -1,6 +1,10 @@
 package consul
 
-import "time"
+import (
+	"time"
+
+	"lightcone/internal/retry"
+)
 
 // outcome is what asking Consul to renew a session came to.
 type outcome string
@@ -37,7 +41,7 @@ func (l lease) renewAt(random float64) time.Time {
 	if l.failures == 0 {
 		return l.proved.Add(l.ttl / 3)
 	}
-	return l.tried.Add(backOff(l.failures, l.ttl/30, l.ttl/6, random))
+	return l.tried.Add(retry.BackOff(l.failures, l.ttl/30, l.ttl/6, random))
 }
 
 // renewTimeout bounds a renewal sent at now: a fifth of the TTL, so that several

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lightcone/internal/retry"
 )
 
 // The tests' terms are short, so that nobody waits long: Consul gives the lock of
@@ -81,7 +83,7 @@ func (o *office) work(ctx context.Context, name string, c *Client, term Term) {
 			o.last, o.lastN = name, now
 			o.mu.Unlock()
 		}
-		_ = pause(ctx, 20*time.Millisecond)
+		_ = retry.Pause(ctx, 20*time.Millisecond)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"lightcone/internal/retry"
 )
 
 // session is a Consul session that renews itself until it is lost or closed.
@@ -71,7 +73,7 @@ func (s *session) keep() {
 		if ends := held.trustEnds(); next.After(ends) {
 			next = ends
 		}
-		if pause(s.ctx, next.Sub(now)) != nil {
+		if retry.Pause(s.ctx, next.Sub(now)) != nil {
 			return
 		}
 		s.renew()

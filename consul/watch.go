@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"lightcone/internal/retry"
 )
 
 const (
@@ -68,14 +70,14 @@ func (c *Client) Watch(ctx context.Context, service string, apply func([]Instanc
 			if failures == 1 {
 				logger.Warn("Consul does not tell who offers the service; the last known set stays", "error", err)
 			}
-			_ = pause(ctx, backOff(failures, watchBackOff, watchBackOffMost, rand.Float64())) // the loop looks at ctx
+			_ = retry.Pause(ctx, retry.BackOff(failures, watchBackOff, watchBackOffMost, rand.Float64())) // the loop looks at ctx
 			continue
 		}
 		if verdict == applyIt {
 			apply(slices.Clone(stands.instances))
 		}
 		recovered(logger, &failures)
-		_ = pause(ctx, watchSpacing-time.Since(asked))
+		_ = retry.Pause(ctx, watchSpacing-time.Since(asked))
 	}
 	return nil
 }

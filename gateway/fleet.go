@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"lightcone"
 	"lightcone/functions"
 	"lightcone/internal/problem"
+	"lightcone/internal/retry"
 )
 
 // Member is one worker of a fleet. The worker may also have a method
@@ -83,7 +85,7 @@ type Fleet struct {
 	declared []Declared
 	random   func() uint64
 	now      func() time.Time
-	retries  retryBudget
+	retries  *retry.Budget
 	metrics  *fleetMetrics
 
 	roomWaits int // of roomPause each
@@ -105,7 +107,7 @@ func NewFleet(config FleetConfig) (*Fleet, error) {
 		declared:  slices.Clone(config.Declared),
 		random:    config.Random,
 		now:       config.Now,
-		retries:   retryBudget{each: config.RetryBudget, tokens: firstRetries},
+		retries:   retry.NewBudget(cmp.Or(config.RetryBudget, defaultRetryBudget), firstRetries, mostRetries),
 		functions: make(map[lightcone.FunctionName]*backends),
 	}
 	if f.random == nil {
@@ -113,9 +115,6 @@ func NewFleet(config FleetConfig) (*Fleet, error) {
 	}
 	if f.now == nil {
 		f.now = time.Now
-	}
-	if f.retries.each == 0 {
-		f.retries.each = defaultRetryBudget
 	}
 	if config.RoomWait == 0 {
 		config.RoomWait = defaultRoomWait
@@ -153,7 +152,7 @@ const (
 // means that no member took it, WorkerLost that a member which had it is gone; the
 // call may then have run. See Worker.
 func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
-	f.retries.deposit()
+	f.retries.Deposit()
 	var few [8]*member // more tries than that are rare enough to allocate
 	tried := few[:0]
 	hopeful := hopefulTries
@@ -241,7 +240,7 @@ func (f *Fleet) mayRetry(call *functions.Call) bool {
 	if call.Deadline.Sub(f.now()) < leastLeft {
 		return false
 	}
-	if !f.retries.withdraw() {
+	if !f.retries.Withdraw() {
 		f.metrics.exhausted.Inc()
 		return false
 	}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -56,31 +55,3 @@ const (
 	firstRetries       = 10   // tokens: what a gateway may retry before it has seen many calls
 	mostRetries        = 100  // tokens: what an hour of calm saves up for the next storm
 )
-
-// retryBudget bounds retries to a part of the calls, so that they cannot become
-// the load that keeps workers down: a token bucket into which each call pays a part
-// of a token, and from which each retry takes one, as Finagle's
-// RetryBudget does.
-type retryBudget struct {
-	each float64 // tokens for each call
-
-	mu     sync.Mutex
-	tokens float64
-}
-
-func (b *retryBudget) deposit() {
-	b.mu.Lock()
-	b.tokens = min(b.tokens+b.each, mostRetries)
-	b.mu.Unlock()
-}
-
-// withdraw is whether one more retry is within the budget. It then is spent.
-func (b *retryBudget) withdraw() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
-}

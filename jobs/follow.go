@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/nomad/api"
+
+	"lightcone/internal/retry"
 )
 
 // Follow watches the newest version of a job until it is in effect or has failed,
@@ -91,7 +93,7 @@ func (c *Client) persist(ctx context.Context, read func() error) error {
 		if away := time.Since(since); away >= c.patience {
 			return fmt.Errorf("given up after %v: %w", away.Round(time.Millisecond), err)
 		}
-		if pause(ctx, backOff(failures, rand.Float64())) != nil {
+		if retry.Pause(ctx, backOff(failures, rand.Float64())) != nil {
 			return fmt.Errorf("%w, while %w", context.Cause(ctx), err)
 		}
 	}
@@ -176,4 +178,10 @@ func (f *follower) await(ctx context.Context, what wait) error {
 		return c.failed(ctx, err, "follow job %s", f.job)
 	}
 	return nil
+}
+
+// backOff is how long to wait before asking Nomad again after so many failures in a
+// row (1 or more). random is in [0, 1).
+func backOff(failures int, random float64) time.Duration {
+	return retry.BackOff(failures, 100*time.Millisecond, 5*time.Second, random)
 }

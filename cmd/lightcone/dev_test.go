@@ -7,11 +7,13 @@ import (
 	"image"
 	"image/jpeg"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -150,14 +152,28 @@ func within(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// freeAddress is a loopback address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(lowPorts(t, 1)[0]))
+}
+
+// lowPorts are free ones below those that the kernel gives to outgoing
+// connections, so that none is taken before its process listens, or while it is away.
+func lowPorts(t *testing.T, count int) (ports []int) {
+	t.Helper()
+	for range 1000 {
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
+		if err != nil {
+			continue // taken
+		}
+		defer listener.Close() // all together, so that they differ
+		if ports = append(ports, listener.Addr().(*net.TCPAddr).Port); len(ports) == count {
+			return ports
+		}
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	t.Fatalf("only %d of %d ports are free", len(ports), count)
+	return nil
 }
 
 func readBytes(t *testing.T, name string) []byte {

@@ -75,7 +75,7 @@ func (r *region) startConsul() {
 		}
 		defer response.Body.Close()
 		var nodes []any
-		return json.NewDecoder(response.Body).Decode(&nodes) == nil && len(nodes) == 1
+		return json.NewDecoder(response.Body).Decode(&nodes) == nil && len(nodes) > 0
 	})
 }
 
@@ -84,14 +84,17 @@ func (r *region) killConsul() {
 	_ = r.consul.Wait()
 }
 
-// consulPut tells the agent what Nomad would tell it.
-func (r *region) consulPut(path string, body any) {
+// catalogue tells Consul's servers what a Nomad client's agent would have told
+// them. It is about a node that has no agent, because an agent corrects what it has
+// not been told itself, and tells what it has been told up to half a minute later.
+func (r *region) catalogue(change string, body map[string]any) {
 	r.t.Helper()
+	body["Node"], body["Address"] = "machine", "127.0.0.1"
 	text, err := json.Marshal(body)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, "http://"+r.at+"/v1/agent/service/"+path, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, "http://"+r.at+"/v1/catalog/"+change, bytes.NewReader(text))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -101,7 +104,7 @@ func (r *region) consulPut(path string, body any) {
 	}
 	defer response.Body.Close()
 	if said, _ := io.ReadAll(response.Body); response.StatusCode != http.StatusOK {
-		r.t.Fatalf("Consul: %s: %s: %s", path, response.Status, said)
+		r.t.Fatalf("Consul: %s: %s: %s", change, response.Status, said)
 	}
 }
 
@@ -113,12 +116,12 @@ func (r *region) register(name string, id int, address string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.consulPut("register", map[string]any{"ID": fmt.Sprint(id), "Name": name, "Address": host, "Port": port})
+	r.catalogue("register", map[string]any{"Service": map[string]any{"ID": fmt.Sprint(id), "Service": name, "Address": host, "Port": port}})
 }
 
 func (r *region) deregister(s *service) {
 	r.t.Helper()
-	r.consulPut("deregister/"+fmt.Sprint(s.id), nil)
+	r.catalogue("deregister", map[string]any{"ServiceID": fmt.Sprint(s.id)})
 }
 
 // service is a process of a gateway or a worker.
@@ -315,22 +318,4 @@ func (s *service) call(client *http.Client, path string, body []byte) (*http.Res
 	}
 	answer, err := io.ReadAll(response.Body)
 	return response, answer, errors.Join(err, response.Body.Close())
-}
-
-// lowPorts are free ones below those that the kernel gives to outgoing
-// connections, so that none is taken while its agent is away.
-func lowPorts(t *testing.T, count int) (ports []int) {
-	t.Helper()
-	for range 1000 {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
-		if err != nil {
-			continue // taken
-		}
-		defer listener.Close() // all together, so that they differ
-		if ports = append(ports, listener.Addr().(*net.TCPAddr).Port); len(ports) == count {
-			return ports
-		}
-	}
-	t.Fatalf("only %d of %d ports are free", len(ports), count)
-	return nil
 }

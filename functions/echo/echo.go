@@ -15,6 +15,7 @@ import (
 
 	"lightcone/functions"
 	"lightcone/internal/problem"
+	"lightcone/internal/retry"
 )
 
 // longestDelay bounds the parameter delay.
@@ -57,12 +58,5 @@ func pause(ctx context.Context, text string) error {
 	if err != nil || delay < 0 || delay > longestDelay {
 		return problem.New(problem.BadParameter, "delay=%.40q is not a pause: want a duration such as 50ms, at most %v.", text, longestDelay)
 	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return retry.Pause(ctx, delay)
 }

@@ -6,6 +6,7 @@ import (
 
 	"lightcone/functions"
 	"lightcone/internal/problem"
+	"lightcone/internal/retry"
 )
 
 // recycle says why a process that has answered should be replaced now, or "".
@@ -29,11 +30,7 @@ const (
 // many starts in a row failed: exponential, capped, with full jitter
 // (random in [0, 1)), so that a broken build does not spin every core at once.
 func restartDelay(failures int, random float64) time.Duration {
-	ceiling := maxRestartDelay
-	if failures < 10 {
-		ceiling = min(firstRestartDelay<<failures, maxRestartDelay)
-	}
-	return time.Duration(random * float64(ceiling))
+	return retry.BackOff(failures+1, firstRestartDelay, maxRestartDelay, random)
 }
 
 // outOfMemoryWords are what runtimes print when an allocation is refused: Go's,
