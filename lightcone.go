@@ -108,3 +108,18 @@ type Usage struct {
 	BytesIn  int64         // length of the request's body
 	BytesOut int64         // length of the answer's body
 }
+
+// NoLimit is a Quota's field that limits nothing; every negative number does.
+const NoLimit = -1
+
+// Quota is what a tenant may use. In each field 0 allows nothing; see NoLimit.
+type Quota struct {
+	CallsPerSecond  float64       // the sustained rate
+	Burst           int           // calls that may come at once, above the rate; at least 1 has an effect
+	ConcurrentCalls int           // calls between their headers and their answers
+	CPUPerMonth     time.Duration // CPU time of functions in a calendar month, UTC
+	BytesPerMonth   int64         // bytes in and out in a calendar month, UTC
+}
+
+// Unlimited is the quota that refuses nothing.
+var Unlimited = Quota{CallsPerSecond: NoLimit, Burst: NoLimit, ConcurrentCalls: NoLimit, CPUPerMonth: NoLimit, BytesPerMonth: NoLimit}

@@ -4,6 +4,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"slices"
+	"time"
 
 	"lightcone"
 	"lightcone/internal/problem"
@@ -26,6 +27,10 @@ type Record struct {
 	Digest lightcone.Digest // of the secret, as Key.Digest makes it
 	Tenant lightcone.TenantID
 	Scopes Scopes
+
+	Created time.Time
+	Expires time.Time // zero = never
+	Revoked bool      // for good
 }
 
 // Validate names the first field that cannot be used.
