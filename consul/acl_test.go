@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+
+	"lightcone/internal/testbed"
 )
 
 // deeds are what tokens try; each fails when it is denied.
@@ -97,7 +99,7 @@ var allowed = map[string][]string{
 func TestPoliciesAllowWhatTheyNameAndNoMore(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	a := newAgent(t, "")
+	a := &agent{testbed.StartConsul(t, testbed.ConsulConfig{ACL: true, Unmanaged: true}), t}
 	nobody := a.client("")
 	root, err := nobody.Bootstrap(ctx)
 	if err != nil {
@@ -171,7 +173,7 @@ func expectDeeds(t *testing.T, who string, c *Client, allowed []string) {
 // not an empty set.
 func TestAWatchIsNotBlindedByItsToken(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	m := a.client(management)
 	enlist(t, m, "worker-echo", "a", "passing")
 	if err := m.PutPolicy(t.Context(), "gateway", Policies()["gateway"]); err != nil {
@@ -182,7 +184,7 @@ func TestAWatchIsNotBlindedByItsToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &notes{}
-	c, err := Connect(Config{Address: a.address, Token: token, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	c, err := Connect(Config{Address: a.Address, Token: token, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +222,7 @@ func TestWorkloadIdentity(t *testing.T) {
 		_, _ = w.Write([]byte(`{"keys":[]}`)) // Consul hangs up when it likes
 	}))
 	t.Cleanup(jwks.Close)
-	a := newAgent(t, management)
+	a := newAgent(t)
 	m := a.client(management)
 	for _, name := range []string{"gateway", "scheduler"} {
 		if err := m.PutPolicy(ctx, name, Policies()[name]); err != nil {

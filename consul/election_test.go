@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,19 +29,19 @@ func TestNeverTwoLeaders(t *testing.T) {
 	t.Parallel()
 	for name, disturb := range map[string]func(t *testing.T, a *agent, o *office, cables map[string]*cable){
 		"the agent is frozen for longer than the TTL": func(t *testing.T, a *agent, o *office, _ map[string]*cable) {
-			a.signal(syscall.SIGSTOP)
+			a.Freeze()
 			time.Sleep(testTTL + testTTL/2) // the disturbance itself
 			_, before := o.leader()
 			time.Sleep(testTTL / 4)
 			if _, after := o.leader(); after != before {
 				t.Error("effects go through a frozen agent")
 			}
-			a.signal(syscall.SIGCONT)
+			a.Thaw()
 		},
 		"the agent dies and comes back": func(t *testing.T, a *agent, _ *office, _ map[string]*cable) {
-			a.kill()
+			a.Kill()
 			time.Sleep(testTTL) // the disturbance itself
-			a.start()
+			a.Restart()
 		},
 		"the leader is cut off": func(_ *testing.T, _ *agent, o *office, cables map[string]*cable) {
 			old, _ := o.leader()
@@ -58,12 +57,12 @@ func TestNeverTwoLeaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAgent(t, management)
+			a := newAgent(t)
 			token := a.scheduler().Token()
 			o := newOffice(t)
 			cables := make(map[string]*cable)
 			for _, candidate := range []string{"a", "b", "c"} {
-				cables[candidate] = newCable(t, a.address)
+				cables[candidate] = newCable(t, a.Address)
 				o.stand(candidate, clientAt(t, cables[candidate].listener.Addr().String(), token), ElectionConfig{LockDelay: testTTL})
 			}
 			o.awaitEffect(testTakeover, "somebody leads", anybody)
@@ -80,7 +79,7 @@ func TestNeverTwoLeaders(t *testing.T) {
 // without harm; each is quick.
 func TestTheOfficeChangesHands(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c, m := a.scheduler(), a.client(management)
 	o := newOffice(t)
 	resign := map[string]func(){}
@@ -118,7 +117,7 @@ func TestTheOfficeChangesHands(t *testing.T) {
 // that failed stands again.
 func TestALeaderWhoseWorkFailsStepsDown(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c := a.scheduler()
 	ctx, stop := context.WithCancel(t.Context())
 	terms := make(chan Term, 100)
@@ -164,7 +163,7 @@ func TestALeaderWhoseWorkFailsStepsDown(t *testing.T) {
 // session lives on, and with it the renewals.
 func TestADeletedKeyEndsTheTerm(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c, m := a.scheduler(), a.client(management)
 	ctx, stop := context.WithCancel(t.Context())
 	terms, over := make(chan Term, 100), make(chan error, 100)
@@ -201,7 +200,7 @@ func TestADeletedKeyEndsTheTerm(t *testing.T) {
 // not stand again, and says why.
 func TestSlowWorkIsAwaited(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c := a.scheduler()
 	log := &notes{}
 	ctx, stop := context.WithCancel(t.Context())

@@ -59,7 +59,7 @@ func standAsProcess() {
 func process(t *testing.T, a *agent, token string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	command := exec.Command(os.Args[0], "-test.run=^$")
-	command.Env = append(os.Environ(), candidateKey+"=1", "CONSUL_HTTP_ADDR="+a.address, "CONSUL_HTTP_TOKEN="+token)
+	command.Env = append(os.Environ(), candidateKey+"=1", "CONSUL_HTTP_ADDR="+a.Address, "CONSUL_HTTP_TOKEN="+token)
 	command.Stderr = os.Stderr
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := command.StdoutPipe()
@@ -88,7 +88,7 @@ func process(t *testing.T, a *agent, token string) (*exec.Cmd, *bufio.Reader) {
 // leads, and lets it go on: it does not trust itself, and Consul does not either.
 func TestAFrozenLeaderIsFenced(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c := a.scheduler()
 	command, says := process(t, a, c.Token())
 	o := newOffice(t)
@@ -115,7 +115,7 @@ func TestAFrozenLeaderIsFenced(t *testing.T) {
 // TestAKilledLeaderIsReplaced, within twice the TTL and the lock delay.
 func TestAKilledLeaderIsReplaced(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c := a.scheduler()
 	command, _ := process(t, a, c.Token())
 	o := newOffice(t)

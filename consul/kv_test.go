@@ -8,7 +8,7 @@ import (
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	c := newAgent(t, management).scheduler()
+	c := newAgent(t).scheduler()
 	const key = "lightcone/scheduler/a b"
 	if _, found, err := c.Get(ctx, key); found || err != nil {
 		t.Fatalf("before the first write: found %v, %v", found, err)

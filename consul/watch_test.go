@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"lightcone/internal/testbed"
 )
 
 // enlist puts an instance of a service into the catalogue, on a node that no
@@ -74,7 +76,7 @@ func expectSet(t *testing.T, sets <-chan []string, want ...string) {
 
 func TestWatchFollowsTheCatalogue(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	c, m := a.scheduler(), a.client(management)
 	sets := watching(t, c, "worker-echo")
 	expectSet(t, sets)
@@ -104,10 +106,10 @@ func TestWatchFollowsTheCatalogue(t *testing.T) {
 // its memory still to be read, the watch says nothing; then it goes on.
 func TestWatchOutlivesTheAgent(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	m := a.client(management)
 	log := &notes{}
-	c, err := Connect(Config{Address: a.address, Token: management, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	c, err := Connect(Config{Address: a.Address, Token: management, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,9 +117,9 @@ func TestWatchOutlivesTheAgent(t *testing.T) {
 	enlist(t, m, "worker-echo", "a", "passing")
 	sets := watching(t, c, "worker-echo")
 	expectSet(t, sets, "a")
-	a.kill()
+	a.Kill()
 	eventually(t, 10*time.Second, "the outage is logged", func() bool { return log.count("the last known set stays") > 0 })
-	a.start()
+	a.Restart()
 	eventually(t, 30*time.Second, "its end is logged", func() bool { return log.count("tells again") > 0 })
 	enlist(t, m, "worker-echo", "b", "passing")
 	expectSet(t, sets, "a", "b") // with nothing before it: no empty set in between
@@ -129,10 +131,10 @@ func TestWatchOutlivesTheAgent(t *testing.T) {
 // TestWatchReadsWithoutALeader asks a server whose only fellow voter has died.
 func TestWatchReadsWithoutALeader(t *testing.T) {
 	t.Parallel()
-	a := newAgent(t, management)
+	a := newAgent(t)
 	m := a.client(management)
 	enlist(t, m, "worker-echo", "a", "passing")
-	peer := newPeer(t, a)
+	peer := testbed.StartConsul(t, testbed.ConsulConfig{ACL: true, Beside: a.Consul})
 	eventually(t, 60*time.Second, "there are two voters", func() bool {
 		raft, err := m.api.Operator().RaftGetConfiguration(nil)
 		if err != nil {
@@ -146,7 +148,7 @@ func TestWatchReadsWithoutALeader(t *testing.T) {
 		}
 		return voters == 2
 	})
-	peer.kill()
+	peer.Kill()
 	eventually(t, 60*time.Second, "the quorum is gone", func() bool {
 		_, err := m.CompareAndSet(t.Context(), "x", []byte("y"), 0)
 		return err != nil

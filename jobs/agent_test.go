@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"lightcone/internal/testbed"
 )
 
 const agentBound = time.Minute // for anything that a Nomad on this machine is waited for
@@ -125,7 +126,7 @@ func startNomad(dir, cgroup string) (*nomad, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find or build Nomad: %w", err)
 	}
-	ports, err := freePorts(4)
+	ports, err := testbed.FreePorts(4)
 	if err != nil {
 		return nil, err
 	}
@@ -257,19 +258,6 @@ func within(bound time.Duration, what string, condition func() error) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-func freePorts(count int) ([]int, error) {
-	var ports []int
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close() // all at the end, so that no port comes twice
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // spec parses a specification of testdata on the given Nomad.

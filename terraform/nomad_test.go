@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lightcone/internal/testbed"
 )
 
 // nomad is an agent, server and client in one, on loopback ports of its own.
@@ -61,8 +62,8 @@ consul { # there may be one on its usual port, and it is not ours
 // takes jobs.
 func startNomad(t *testing.T) nomad {
 	t.Helper()
-	n := nomad{executable: strings.TrimSpace(output(t, "..", "internal/tools/agent", "nomad")), folder: t.TempDir()}
-	ports := freePorts(t, 3)
+	n := nomad{executable: testbed.Agent(t, "nomad"), folder: t.TempDir()}
+	ports := testbed.Ports(t, 3)
 	n.address = fmt.Sprintf("http://127.0.0.1:%d", ports[0])
 	configuration := filepath.Join(n.folder, "agent.hcl")
 	content := fmt.Sprintf(agentConfiguration, filepath.Join(n.folder, "data"), ports[0], ports[1], ports[2], fmt.Sprintf("/lightcone-terraform-%d", ports[0]))
@@ -212,19 +213,6 @@ func unmountBelow(t *testing.T, folder string) {
 			}
 		}
 	}
-}
-
-func freePorts(t *testing.T, count int) (ports []int) {
-	t.Helper()
-	for range count {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // within waits for a condition, with a bound.

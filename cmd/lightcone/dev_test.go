@@ -7,7 +7,6 @@ import (
 	"image"
 	"image/jpeg"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	supervisor "lightcone/functions/runtime"
+	"lightcone/internal/testbed"
 )
 
 // photo is a real photograph: 2560 by 1600 pixels, 265 KB.
@@ -155,25 +155,7 @@ func within(t *testing.T, what string, holds func() bool) {
 // freeAddress is a loopback address that nobody listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(lowPorts(t, 1)[0]))
-}
-
-// lowPorts are free ones below those that the kernel gives to outgoing
-// connections, so that none is taken before its process listens, or while it is away.
-func lowPorts(t *testing.T, count int) (ports []int) {
-	t.Helper()
-	for range 1000 {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
-		if err != nil {
-			continue // taken
-		}
-		defer listener.Close() // all together, so that they differ
-		if ports = append(ports, listener.Addr().(*net.TCPAddr).Port); len(ports) == count {
-			return ports
-		}
-	}
-	t.Fatalf("only %d of %d ports are free", len(ports), count)
-	return nil
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(testbed.Ports(t, 1)[0]))
 }
 
 func readBytes(t *testing.T, name string) []byte {

@@ -118,7 +118,7 @@ func observed(t *testing.T, r *region, gateway *service, workers []*service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	catalogue, err := consul.Connect(consul.Config{Address: r.at, Logger: slog.New(slog.DiscardHandler)})
+	catalogue, err := consul.Connect(consul.Config{Address: r.consul.Address, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,14 +200,14 @@ func TestCallsGoOnWithoutConsul(t *testing.T) {
 	g.knows(1)
 	calls := g.load(2, "delay=5ms")
 	calls.more(20)
-	r.killConsul()
+	r.consul.Kill()
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 		calls.more(20)
 	}
 	if status(g.listen, "/readyz") != 200 || workers[1].worked("echo") != 0 {
 		t.Errorf("without Consul, /readyz is %d, and a worker that nobody lists worked for %v s", status(g.listen, "/readyz"), workers[1].worked("echo"))
 	}
-	r.startConsul()
+	r.consul.Restart()
 	r.enlist("echo", workers...)
 	g.knows(2)
 	within(t, "the new worker works", func() bool { return workers[1].worked("echo") > 0 })

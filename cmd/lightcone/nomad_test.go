@@ -4,29 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"lightcone/internal/testbed"
 	"lightcone/jobs"
 	"lightcone/scheduler"
 )
-
-// agentPath is where the executable of Consul or Nomad is.
-func agentPath(t *testing.T, name string) string {
-	t.Helper()
-	find := exec.Command("../../internal/tools/agent", name)
-	find.Stderr = os.Stderr
-	path, err := find.Output()
-	if err != nil {
-		t.Fatalf("find or build %s: %v", name, err)
-	}
-	return strings.TrimSpace(string(path))
-}
 
 const nomadConfig = `
 data_dir             = "%[1]s/data"
@@ -59,10 +46,10 @@ consul {
 func startNomad(t *testing.T) *jobs.Client {
 	t.Helper()
 	folder := t.TempDir()
-	ports := lowPorts(t, 3)
+	ports := testbed.Ports(t, 3)
 	write(t, filepath.Join(folder, "agent.hcl"), fmt.Sprintf(nomadConfig, folder, ports[0], ports[1], ports[2]))
 	said := &shared{}
-	command := exec.Command(agentPath(t, "nomad"), "agent", "-config", filepath.Join(folder, "agent.hcl"))
+	command := exec.Command(testbed.Agent(t, "nomad"), "agent", "-config", filepath.Join(folder, "agent.hcl"))
 	command.Stdout, command.Stderr = said, said
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {

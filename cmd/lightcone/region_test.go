@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lightcone/internal/testbed"
 )
 
 // region is a real Consul and the keys of a region; gateways and workers are
@@ -26,15 +28,12 @@ import (
 type region struct {
 	t      *testing.T
 	keys   string // folder
-	folder string // Consul's
-	consul *exec.Cmd
-	at     string // Consul's address
+	consul *testbed.Consul
 }
 
 func newRegion(t *testing.T) *region {
 	t.Helper()
-	ports := lowPorts(t, 3)
-	r := &region{t: t, keys: t.TempDir(), folder: t.TempDir(), at: net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0]))}
+	r := &region{t: t, keys: t.TempDir(), consul: testbed.StartConsul(t, testbed.ConsulConfig{})}
 	if err := makeKeys(r.keys, "demo"); err != nil {
 		t.Fatal(err)
 	}
@@ -43,46 +42,11 @@ func newRegion(t *testing.T) *region {
 		t.Fatal(err)
 	}
 	write(t, r.key("callers.json"), variable.Items.Callers)
-	config, err := json.Marshal(map[string]any{
-		"server": true, "bootstrap_expect": 1, "node_name": "test",
-		"data_dir": filepath.Join(r.folder, "data"), "bind_addr": "127.0.0.1", "client_addr": "127.0.0.1",
-		"ports":       map[string]int{"http": ports[0], "server": ports[1], "serf_lan": ports[2], "serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1},
-		"performance": map[string]int{"raft_multiplier": 1}, "log_level": "warn", "disable_update_check": true, "connect": map[string]bool{"enabled": false},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, filepath.Join(r.folder, "agent.json"), string(config))
-	r.startConsul()
-	t.Cleanup(r.killConsul)
 	return r
 }
 
 // key is the path of a file among the region's keys.
 func (r *region) key(name string) string { return filepath.Join(r.keys, name) }
-
-func (r *region) startConsul() {
-	r.t.Helper()
-	r.consul = exec.Command(agentPath(r.t, "consul"), "agent", "-config-file", filepath.Join(r.folder, "agent.json"))
-	r.consul.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := r.consul.Start(); err != nil {
-		r.t.Fatal(err)
-	}
-	within(r.t, "Consul leads", func() bool {
-		response, err := http.Get("http://" + r.at + "/v1/catalog/nodes?consistent")
-		if err != nil {
-			return false
-		}
-		defer response.Body.Close()
-		var nodes []any
-		return json.NewDecoder(response.Body).Decode(&nodes) == nil && len(nodes) > 0
-	})
-}
-
-func (r *region) killConsul() {
-	_ = r.consul.Process.Kill() // it may be dead already
-	_ = r.consul.Wait()
-}
 
 // catalogue tells Consul's servers what a Nomad client's agent would have told
 // them. It is about a node that has no agent, because an agent corrects what it has
@@ -94,7 +58,7 @@ func (r *region) catalogue(change string, body map[string]any) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, "http://"+r.at+"/v1/catalog/"+change, bytes.NewReader(text))
+	request, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, "http://"+r.consul.Address+"/v1/catalog/"+change, bytes.NewReader(text))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -149,7 +113,7 @@ func (r *region) start(kind string, environment []string, flags ...string) *serv
 		said: &shared{}, ended: make(chan struct{}),
 	}
 	s.command = exec.Command(filepath.Join(bin, "lightcone"), append([]string{kind}, flags...)...)
-	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.at, "LIGHTCONE_LISTEN="+s.listen, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",
+	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.consul.Address, "LIGHTCONE_LISTEN="+s.listen, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",
 		"LIGHTCONE_FLEET_KEY_FILE="+r.key("fleet.key"), "LIGHTCONE_OPERATOR_KEY_FILE="+r.key("operator.key"))
 	s.command.Env = append(s.command.Env, environment...)
 	s.command.Stdout, s.command.Stderr = s.said, s.said

@@ -47,7 +47,8 @@ type Store interface {
 	// Paths lists the paths that begin with prefix, sorted.
 	Paths(ctx context.Context, prefix string) ([]string, error)
 	// Commit makes all changes or none, and returns the version that the documents
-	// then have. ErrConflict is in its error's chain if one of them was at another
+	// then have: one for all, 0 when all are deleted. What Check refuses is not tried.
+	// ErrConflict is in its error's chain if one of them was at another
 	// version. After any other error nobody knows: read them again.
 	Commit(ctx context.Context, changes ...Change) (version uint64, err error)
 	// Wait returns the document once its version is another than the given one (0 =
