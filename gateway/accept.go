@@ -27,14 +27,15 @@ func finishAccepting(listener net.Listener) {
 	_ = listener.Close() // accept sees the error
 }
 
-// accept serves the listener's connections until it is closed.
-func (g *Gateway) accept(listener net.Listener) error {
+// accept serves the listener's connections until it is closed: over TLS if there is
+// a certificate.
+func (g *Gateway) accept(listener net.Listener, certificate *Certificate) error {
 	pause := time.Duration(0)
 	for {
 		accepted, err := listener.Accept()
 		if err == nil {
 			pause = 0
-			g.take(accepted)
+			g.take(accepted, certificate)
 			continue
 		}
 		if g.draining.Load() && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed)) {
@@ -58,18 +59,27 @@ func (g *Gateway) accept(listener net.Listener) error {
 }
 
 // take serves the connection on a goroutine of its own, or turns it away.
-func (g *Gateway) take(accepted net.Conn) {
+func (g *Gateway) take(accepted net.Conn, certificate *Certificate) {
 	conn := &connection{Conn: accepted}
+	if certificate != nil {
+		conn.Conn = secure(accepted, certificate)
+		conn.state.Store(busy) // with its handshake: a call may already be behind it
+	}
 	if g.own(conn) {
 		go func() {
 			defer g.disown(conn)
+			if certificate != nil && !g.greet(conn) {
+				return
+			}
 			_ = g.server.ServeConn(conn) // a broken connection is its client's business; serverLog has the rest
 		}()
 		return
 	}
-	// Telling why is a courtesy: the client sees the close in any case.
-	_ = accepted.SetWriteDeadline(time.Now().Add(rejectTime))
-	_, _ = accepted.Write(rejection(g.newCallID()))
+	if certificate == nil {
+		// Telling why is a courtesy: the client sees the close in any case.
+		_ = accepted.SetWriteDeadline(time.Now().Add(rejectTime))
+		_, _ = accepted.Write(rejection(g.newCallID()))
+	}
 	_ = accepted.Close()
 }
 
@@ -132,10 +142,11 @@ func (g *Gateway) releaseCall(conn *connection) {
 	}
 }
 
-// serverLog passes fasthttp's own log lines on: clients' broken connections and
-// malformed requests, which are theirs to see and not an operator's.
+// serverLog passes on what fasthttp logs by itself: clients' broken connections, which
+// are theirs to see and not an operator's. What it says of them may quote what they
+// sent, their key with it, so only which line it is goes on.
 type serverLog struct{ logger *slog.Logger }
 
-func (l serverLog) Printf(format string, args ...any) {
-	l.logger.Debug("http server", "message", fmt.Sprintf(format, args...))
+func (l serverLog) Printf(format string, _ ...any) {
+	l.logger.Debug("http server", "message", format)
 }

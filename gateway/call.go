@@ -184,6 +184,9 @@ func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, 
 // run waits for a slot and runs the call in it. ran is whether the function has
 // seen the call.
 func (g *Gateway) run(c *call, l *lane) (ran bool, err error) {
+	if err := g.quarantined(&c.request); err != nil {
+		return false, err
+	}
 	for err = l.enter(&c.ticket); err == nil; err = l.comeBack(&c.ticket) {
 		c.ticket.started = time.Now()
 		if !c.ticket.started.Before(c.ticket.deadline) {
@@ -213,6 +216,7 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 		return true, nil
 	}
 	l.leave(time.Since(c.ticket.started))
+	g.strike(&c.request, err)
 	return false, err
 }
 

@@ -21,6 +21,9 @@ type Config struct {
 
 	DrainDelay time.Duration // between failing readiness and closing the listeners, for load balancers to notice
 
+	// Quarantine knows the inputs that kill slots. May be nil: then every input is run.
+	Quarantine Quarantine
+
 	// Details makes the value that /readyz shows as "details", such as the level
 	// of sandboxing reached. It must marshal to JSON. May be nil.
 	Details func() any

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -35,8 +36,28 @@ const (
 type connection struct {
 	net.Conn
 	state  atomic.Int32
+	heard  bool  // something has been read
 	linger bool  // set by the connection's own goroutine, which is also the one that closes
 	call   *call // holds the answer's memory until it is written
+}
+
+// tlsHandshake is the first byte of a client that speaks TLS, and of no HTTP request
+// (RFC 8446, 5.1).
+const tlsHandshake = 0x16
+
+var errSpeaksTLS = errors.New("the client speaks TLS")
+
+// Read finds out about a client that speaks TLS where it should not: it would wait
+// for an answer to half a request, as its greeting looks here.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.heard {
+		c.heard = true
+		if _, secure := c.Conn.(*secured); p[0] == tlsHandshake && !secure {
+			return 0, errSpeaksTLS
+		}
+	}
+	return n, err
 }
 
 // Close is called by fasthttp, from the connection's own goroutine, when it is
@@ -76,7 +97,7 @@ func (c *connection) unread() bool {
 // cut closes the connection from outside, whatever it is doing.
 func (c *connection) cut() {
 	c.state.Store(claimed)
-	_ = c.Conn.Close() // its own goroutine sees the error
+	c.drop()
 }
 
 // closeIfIdle closes the connection if no request of it is being served, nor
@@ -86,6 +107,17 @@ func (c *connection) closeIfIdle() {
 		return
 	}
 	if c.state.CompareAndSwap(idle, claimed) {
-		_ = c.Conn.Close() // its own goroutine sees the error
+		c.drop()
 	}
+}
+
+// drop closes the connection from another goroutine than its own, which sees the
+// error. Nothing is said to the client of one under TLS: saying it can block. HTTP
+// tells by itself that no answer is missing (RFC 9112, 9.8).
+func (c *connection) drop() {
+	if s, secure := c.Conn.(*secured); secure {
+		_ = s.raw.Close()
+		return
+	}
+	_ = c.Conn.Close()
 }

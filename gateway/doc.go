@@ -24,7 +24,10 @@
 // workers without asking each other: each learns its share of a full fleet from the
 // workers' refusals (queue.go), and from what they report (choose.go).
 //
+// Listeners are plain, behind a load balancer, or speak TLS by themselves with a
+// certificate that is followed while it serves (certificate.go); both at once.
+//
 // This package does not run functions (a Worker does), does not know what a key
-// looks like (Callers do), and has no TLS: it stands behind a load balancer. It
-// is the only one that imports fasthttp's server.
+// looks like (Callers do), and does not keep the book of deadly inputs (a Quarantine
+// does). It is the only one that imports fasthttp's server.
 package gateway

@@ -173,7 +173,15 @@ var (
 
 // Serve accepts connections until Shutdown, and returns nil once the last one
 // has ended; or the error that ended accepting, while open connections go on.
-func (g *Gateway) Serve(listener net.Listener) error {
+func (g *Gateway) Serve(listener net.Listener) error { return g.serve(listener, nil) }
+
+// ServeTLS is Serve for a listener whose clients speak TLS. One gateway serves any
+// number of listeners of both kinds at once.
+func (g *Gateway) ServeTLS(listener net.Listener, certificate *Certificate) error {
+	return g.serve(listener, certificate)
+}
+
+func (g *Gateway) serve(listener net.Listener, certificate *Certificate) error {
 	g.mu.Lock()
 	if g.closing {
 		g.mu.Unlock()
@@ -188,7 +196,7 @@ func (g *Gateway) Serve(listener net.Listener) error {
 		go g.keepFollowing()
 	}
 	g.mu.Unlock()
-	err := g.accept(listener)
+	err := g.accept(listener, certificate)
 	g.accepting.Done()
 	if err != nil {
 		return err

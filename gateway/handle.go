@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -174,20 +175,23 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 	return ctx.Response.StatusCode()
 }
 
-// malformed answers what fasthttp could not read as a request, and closes.
+// malformed answers what fasthttp could not read as a request, and closes. Its errors
+// quote what was received, and so the key, too: only their kind goes any further.
 func (g *Gateway) malformed(ctx *fasthttp.RequestCtx, err error) {
 	conn := ctx.Conn().(*connection)
 	conn.linger = true
-	found := problem.New(problem.BadParameter, "The request is not well-formed HTTP/1.1, so nothing of it was run.").Because(err)
+	found := problem.New(problem.BadParameter, "The request is not well-formed HTTP/1.1, so nothing of it was run.").Because(fmt.Errorf("http server: a %T", err))
 	as := rowOf(found.Kind)
 	var tooLong *fasthttp.ErrSmallBuffer
 	switch {
 	case errors.As(err, &tooLong):
-		found = problem.New(problem.TooLarge, "The request line and headers are longer than %d bytes together; send fewer or shorter ones.", g.config.MaxHeaderBytes).Because(err)
+		found = problem.New(problem.TooLarge, "The request line and headers are longer than %d bytes together; send fewer or shorter ones.", g.config.MaxHeaderBytes)
 		as = row{fasthttp.StatusRequestHeaderFieldsTooLarge, "Headers too large"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		found = problem.New(problem.RequestTimeout, "No complete request came within %v.", g.config.HeaderTimeout).Because(err)
+		found = problem.New(problem.RequestTimeout, "No complete request came within %v.", g.config.HeaderTimeout)
 		as = rowOf(found.Kind)
+	case errors.Is(err, errSpeaksTLS):
+		found = problem.New(problem.BadParameter, "This port speaks plain HTTP and got a TLS handshake; call it with http://.")
 	}
 	text := g.newCallID().String()
 	g.logRefusal(ctx, found, text)

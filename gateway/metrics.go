@@ -27,6 +27,8 @@ type metrics struct {
 	queued *prometheus.HistogramVec
 	exec   *prometheus.HistogramVec
 	none   *laneMetrics // for noFunction
+
+	handshakes *prometheus.CounterVec
 }
 
 // laneMetrics are one function's, looked up once.
@@ -58,12 +60,16 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 			Help:    "Time a call was with its function.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, label),
+		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lightcone_gateway_handshakes_total",
+			Help: "TLS handshakes by outcome: done, failed, timeout, or http when the client did not speak TLS.",
+		}, []string{"outcome"}),
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, collector := range []prometheus.Collector{
-		m.calls, m.shed, m.queued, m.exec,
+		m.calls, m.shed, m.queued, m.exec, m.handshakes,
 		gauge("lightcone_gateway_calls_in_flight", "Calls between the end of their headers and their outcome.",
 			func() float64 { return float64(g.inFlight.Load()) }),
 		gauge("lightcone_gateway_bytes_in_flight", "Bytes of bodies and answers in memory.",

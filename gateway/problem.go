@@ -39,6 +39,7 @@ var rows = map[problem.Kind]row{
 	problem.UnsupportedMedia: {415, "Unsupported input"},
 	problem.CorruptInput:     {422, "Corrupt input"},
 	problem.TooManyPixels:    {422, "Too many pixels"},
+	problem.Quarantined:      {422, "Input in quarantine"},
 	problem.LimitReached:     {429, "Limit reached"},
 	problem.FunctionCrashed:  {502, "Function crashed"},
 	problem.OutOfMemory:      {502, "Function out of memory"},
@@ -151,8 +152,14 @@ func appendMillis(dst []byte, d time.Duration) []byte {
 
 // rejection is a whole 503 for a connection that is not served at all.
 func rejection(id lightcone.CallID) []byte {
+	return wholeAnswer(problem.New(problem.Overloaded, "Too many connections are open; nothing was read from this one."), id)
+}
+
+// wholeAnswer is found's document with all that is before it, for a connection that
+// has not come to HTTP and is closed after it.
+func wholeAnswer(found *problem.Error, id lightcone.CallID) []byte {
 	var response fasthttp.Response
-	writeProblem(&response, problem.New(problem.Overloaded, "Too many connections are open; nothing was read from this one."), platform, id.String(), 0)
+	writeProblem(&response, found, platform, id.String(), 0)
 	response.Header.SetServer(serverName)
 	response.SetConnectionClose()
 	response.Header.SetContentLength(len(response.Body()))
