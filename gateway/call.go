@@ -11,6 +11,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
+	"lightcone/gateway/admission"
 	"lightcone/internal/problem"
 )
 
@@ -23,6 +24,7 @@ type call struct {
 	body    *buffer // nil once nobody reads it any more
 	held    int64   // bytes of the budget
 	timing  []byte
+	limits  limitFields
 }
 
 var callPool = sync.Pool{New: func() any {
@@ -41,7 +43,7 @@ func (c *call) finish(b *budget) {
 	if cap(kept) > keptAnswer {
 		kept = nil
 	}
-	*c = call{ticket: ticket{turn: c.ticket.turn}, timing: c.timing[:0], answer: functions.Answer{Body: kept}}
+	*c = call{ticket: ticket{turn: c.ticket.turn}, timing: c.timing[:0], limits: c.limits, answer: functions.Answer{Body: kept}}
 	callPool.Put(c)
 }
 
@@ -63,22 +65,26 @@ func (c *call) letGoOfBody(b *budget) {
 	c.body, c.request.Body = nil, nil
 }
 
-// admission is what a call's headers alone decide.
-type admission struct {
+// admitted is what a call's headers alone decide.
+type admitted struct {
 	lane     *lane
 	spec     *functions.Spec
 	tenant   lightcone.TenantID
 	deadline time.Time
 }
 
-// admit authenticates, validates and admits a call, or says why not. It takes
-// nothing, so it can be asked before the client sends a body.
-func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time) (admission, error) {
+// admit authenticates, validates and admits a call, or says why not. Without a
+// passage it takes nothing, so it can be asked before the client sends a body.
+func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time, p *passage) (admitted, error) {
 	found := (*g.lanes.Load())[string(name)]
 	function := found.nameFor(name)
-	a := admission{lane: found}
+	a := admitted{lane: found}
+	if err := g.enter(p); err != nil {
+		return a, err
+	}
+	var quota lightcone.Quota
 	var err error
-	if a.tenant, err = g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function); err != nil {
+	if a.tenant, quota, err = g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function); err != nil {
 		return a, err
 	}
 	if found != nil {
@@ -95,20 +101,26 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 	if int64(header.ContentLength()) > a.spec.MaxBodyBytes {
 		return a, tooLarge(int(a.spec.MaxBodyBytes))
 	}
+	// After what is wrong with the call, which costs no token, and before the queue,
+	// whose refusals make a region grow: a tenant over its limits must not do that.
+	if err := g.limit(p, a.tenant, &quota, now); err != nil {
+		return a, err
+	}
 	return a, found.judge(now, a.deadline)
 }
 
 // serveCall lives one call, on its connection's goroutine. id is its text.
 func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []byte, callID lightcone.CallID, id string) {
-	g.inFlight.Add(1)
-	defer g.inFlight.Add(-1)
-	now := time.Now()
-	admitted, err := g.admit(&ctx.Request.Header, name, now)
+	p := passage{gateway: g}
+	defer p.leave(admission.Untold, lightcone.Usage{}) // of a call whose handling panics
+	admitted, err := g.admit(&ctx.Request.Header, name, time.Now(), &p)
 	counted := g.metrics.none
 	if admitted.lane != nil {
 		counted = admitted.lane.metrics
 	}
 	if err != nil {
+		p.leave(admission.Untold, lightcone.Usage{})
+		p.tell(&ctx.Response, &limitFields{})
 		counted.count(g.refuse(ctx, err, platform, id))
 		g.settleUnread(ctx, conn)
 		return
@@ -123,6 +135,8 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 	}
 	c.ticket.deadline = admitted.deadline
 	if err := g.readBody(ctx, conn, c, admitted); err != nil {
+		p.leave(admission.Untold, lightcone.Usage{})
+		p.tell(&ctx.Response, &c.limits)
 		counted.count(g.refuse(ctx, err, platform, id))
 		if problem.Of(err).Kind == problem.Overloaded {
 			g.settleUnread(ctx, conn) // its client did nothing wrong
@@ -132,6 +146,8 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 		return
 	}
 	ran, err := g.run(c, admitted.lane)
+	p.leave(outcomeOf(ran, err), usageOf(c, ran, err))
+	p.tell(&ctx.Response, &c.limits)
 	c.letGoOfBody(&g.budget)
 	c.held = int64(len(c.answer.Body))
 	g.budget.charge(c.held)
@@ -153,7 +169,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 }
 
 // readBody reads the call's body and fills the call from what came with it.
-func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, a admission) error {
+func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, a admitted) error {
 	header := &ctx.Request.Header
 	if length := header.ContentLength(); length > 0 || length == chunked {
 		reader := bodyReader{

@@ -3,6 +3,8 @@ package gateway
 import (
 	"fmt"
 	"time"
+
+	"lightcone/gateway/admission"
 )
 
 // Config holds the gateway's bounds. Start from DefaultConfig.
@@ -14,6 +16,7 @@ type Config struct {
 	BodyStallTimeout time.Duration // without a single byte of an unfinished body
 	WriteTimeout     time.Duration // for a whole answer; a slower reader is cut off
 
+	MaxCallsInFlight int           // calls between their headers and their answers, all tenants together; one more is answered 503
 	MaxBytesInFlight int64         // bodies and answers in memory, all calls together
 	MaxWaitingCalls  int           // calls in one function's queue
 	MaxWait          time.Duration // the longest wait for a slot that is accepted; calls slower than a quarter of it may wait four times as long as they take
@@ -23,6 +26,9 @@ type Config struct {
 
 	// Quarantine knows the inputs that kill slots. May be nil: then every input is run.
 	Quarantine Quarantine
+	// Tenants remembers what each tenant has used and has in flight; nil = a table of
+	// the gateway's own, with admission.DefaultConfig.
+	Tenants *admission.Table
 
 	// Details makes the value that /readyz shows as "details", such as the level
 	// of sandboxing reached. It must marshal to JSON. May be nil.
@@ -39,6 +45,7 @@ func DefaultConfig() Config {
 		IdleTimeout:      60 * time.Second,
 		BodyStallTimeout: 5 * time.Second,
 		WriteTimeout:     30 * time.Second,
+		MaxCallsInFlight: 4096,
 		MaxBytesInFlight: 512 << 20,
 		MaxWaitingCalls:  1024,
 		MaxWait:          200 * time.Millisecond,
@@ -55,6 +62,7 @@ func (c Config) Validate() error {
 	}{
 		{"MaxConnections", int64(c.MaxConnections), 1},
 		{"MaxHeaderBytes", int64(c.MaxHeaderBytes), 1 << 10},
+		{"MaxCallsInFlight", int64(c.MaxCallsInFlight), 1},
 		{"MaxBytesInFlight", c.MaxBytesInFlight, 1 << 20},
 		{"MaxWaitingCalls", int64(c.MaxWaitingCalls), 0},
 	} {

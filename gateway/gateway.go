@@ -18,6 +18,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
+	"lightcone/gateway/admission"
 )
 
 // Worker runs calls.
@@ -36,9 +37,10 @@ type Worker interface {
 
 // Callers knows who may call what.
 type Callers interface {
-	// Authorize finds whose key was presented and whether it may call function.
-	// Its errors are problem.Unauthenticated and problem.Forbidden.
-	Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, error)
+	// Authorize finds whose key was presented, whether it may call function, and
+	// what its tenant may use. Its errors are problem.Unauthenticated,
+	// problem.Forbidden, and problem.Overloaded while nobody can tell.
+	Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error)
 }
 
 const serverName = "lightcone"
@@ -92,9 +94,14 @@ func New(config Config, worker Worker, callers Callers, registerer prometheus.Re
 		stop:        make(chan struct{}),
 		stopped:     make(chan struct{}),
 	}
+	var err error
+	if g.config.Tenants == nil {
+		if g.config.Tenants, err = admission.NewTable(admission.DefaultConfig(), time.Now()); err != nil {
+			return nil, err
+		}
+	}
 	// One read from the kernel serves the ids of many calls.
 	g.random.New = func() any { return bufio.NewReaderSize(rand.Reader, 1000) }
-	var err error
 	if g.metrics, err = newMetrics(registerer, g); err != nil {
 		return nil, err
 	}

@@ -161,10 +161,10 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 	}
 	counted := g.metrics.none
 	if err == nil && found == routeCall {
-		var admitted admission
-		admitted, err = g.admit(&ctx.Request.Header, name, time.Now())
-		if admitted.lane != nil {
-			counted = admitted.lane.metrics
+		var asked admitted
+		asked, err = g.admit(&ctx.Request.Header, name, time.Now(), nil)
+		if asked.lane != nil {
+			counted = asked.lane.metrics
 		}
 	}
 	if err == nil {

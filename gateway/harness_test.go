@@ -34,14 +34,14 @@ const testKey = "a-good-key"
 // keys is a test's Callers: one key that opens everything but the function "forbidden".
 type keys struct{}
 
-func (keys) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, error) {
+func (keys) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
 	switch {
 	case string(presented) != testKey:
-		return "", problem.New(problem.Unauthenticated, "No key.")
+		return "", lightcone.Quota{}, problem.New(problem.Unauthenticated, "No key.")
 	case function == "forbidden":
-		return "", problem.New(problem.Forbidden, "Not the function %q.", function)
+		return "", lightcone.Quota{}, problem.New(problem.Forbidden, "Not the function %q.", function)
 	}
-	return "demo", nil
+	return "demo", lightcone.Unlimited, nil
 }
 
 // worker is a test's Worker: run answers the calls.

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lightcone"
+	"lightcone/gateway/admission"
 	"lightcone/internal/problem"
 )
 
@@ -29,6 +30,7 @@ type metrics struct {
 	none   *laneMetrics // for noFunction
 
 	handshakes *prometheus.CounterVec
+	limited map[admission.Limit]prometheus.Counter // looked up once
 }
 
 // laneMetrics are one function's, looked up once.
@@ -65,13 +67,21 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 			Help: "TLS handshakes by outcome: done, failed, timeout, or http when the client did not speak TLS.",
 		}, []string{"outcome"}),
 	}
+	limited := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lightcone_gateway_limited_total",
+		Help: "Calls refused by a limit of their tenant, by the limit's name.",
+	}, []string{"quota"})
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, collector := range []prometheus.Collector{
-		m.calls, m.shed, m.queued, m.exec, m.handshakes,
+		m.calls, m.shed, m.queued, m.exec, m.handshakes, limited,
 		gauge("lightcone_gateway_calls_in_flight", "Calls between the end of their headers and their outcome.",
 			func() float64 { return float64(g.inFlight.Load()) }),
+		gauge("lightcone_gateway_tenants", "Tenants that are remembered.",
+			func() float64 { return float64(g.config.Tenants.Len()) }),
+		gauge("lightcone_gateway_tenants_forgotten", "Tenants dropped for want of room before the region had heard what they used.",
+			func() float64 { return float64(g.config.Tenants.Forgotten()) }),
 		gauge("lightcone_gateway_bytes_in_flight", "Bytes of bodies and answers in memory.",
 			func() float64 { return float64(g.budget.used.Load()) }),
 		gauge("lightcone_gateway_connections", "Connections open.",
@@ -82,6 +92,10 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 		}
 	}
 	m.none = m.forFunction(noFunction)
+	m.limited = make(map[admission.Limit]prometheus.Counter)
+	for _, limit := range admission.Limits() {
+		m.limited[limit] = limited.WithLabelValues(string(limit))
+	}
 	return m, nil
 }
 

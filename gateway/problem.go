@@ -78,6 +78,7 @@ type document struct {
 	Status   int    `json:"status"`
 	Detail   string `json:"detail"`
 	Instance string `json:"instance"`
+	Quota    string `json:"quota,omitempty"` // of limit-reached: which one
 }
 
 // writeProblem makes response the problem's document. random is uniform in [0,1).
@@ -93,6 +94,7 @@ func writeProblemAs(response *fasthttp.Response, found *problem.Error, as row, w
 		Status:   as.status,
 		Detail:   found.Detail,
 		Instance: "urn:lightcone:call:" + id,
+		Quota:    found.Quota,
 	})
 	if err != nil {
 		panic(err) // see document
@@ -105,7 +107,11 @@ func writeProblemAs(response *fasthttp.Response, found *problem.Error, as row, w
 	if as.status == fasthttp.StatusUnauthorized {
 		response.Header.SetCanonical(headerChallenge, challenge)
 	}
-	setRetryAfter(response, as.status, found.RetryAfter, random)
+	after := min(found.RetryAfter, longestRetry)
+	if found.Kind == problem.LimitReached {
+		after = min(found.RetryAfter, longestLimit)
+	}
+	setRetryAfter(response, as.status, after, random)
 }
 
 // setRetryAfter names the seconds to stay away on every 429 and 503.
@@ -115,13 +121,20 @@ func setRetryAfter(response *fasthttp.Response, status int, after time.Duration,
 	}
 }
 
-const longestRetry = 60 // seconds
+// The longest waits that are asked for. The first bounds guesses, and whoever is
+// sent away by overload should see for himself before long. A tenant's own limit is
+// known: a shorter wait than it takes would be in vain. Still it is bounded, as a
+// quota can be raised before the month ends.
+const (
+	longestRetry = time.Minute
+	longestLimit = time.Hour
+)
 
-// retrySeconds rounds a wait up to whole seconds, 1 to 60, and spreads it by up
+// retrySeconds rounds a wait up to whole seconds, at least 1, and spreads it by up
 // to a half and a second more, so that those refused together do not come back
 // together. random is uniform in [0,1).
 func retrySeconds(after time.Duration, random float64) int64 {
-	least := min(max(math.Ceil(after.Seconds()), 1), longestRetry)
+	least := max(math.Ceil(after.Seconds()), 1)
 	return int64(least + math.Floor(random*(least/2+1.5)))
 }
 

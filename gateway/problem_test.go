@@ -85,7 +85,7 @@ func TestRetrySeconds(t *testing.T) {
 		{1001 * time.Millisecond, 0, 2},
 		{10 * time.Second, 0, 10},
 		{10 * time.Second, .999, 16},
-		{time.Hour, 0, 60},
+		{time.Hour, 0, 3600},
 		{-time.Second, 0, 1},
 	} {
 		if got := retrySeconds(test.after, test.random); got != test.want {

@@ -60,9 +60,12 @@ func TestAuthorize(t *testing.T) {
 		{"upper case id", "lc_" + strings.ToUpper(all.Text()[3:19]) + all.Text()[19:], "resize", "", problem.Unauthenticated},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tenant, err := ring.Authorize([]byte(test.presented), test.function)
+			tenant, quota, err := ring.Authorize([]byte(test.presented), test.function)
 			if tenant != test.tenant {
 				t.Errorf("tenant: got %q, want %q", tenant, test.tenant)
+			}
+			if err == nil && quota != lightcone.Unlimited {
+				t.Errorf("quota: got %+v, want none", quota)
 			}
 			if test.kind == "" {
 				if err != nil {
@@ -129,7 +132,7 @@ func TestKeyringKeepsItsOwnScopes(t *testing.T) {
 	scopes := []lightcone.FunctionName{"resize"}
 	ring := ringOf(t, Record{ID: key.ID(), Digest: key.Digest(), Tenant: "demo", Scopes: Scopes{Functions: scopes}})
 	scopes[0] = "echo"
-	if _, err := ring.Authorize([]byte(key.Text()), "echo"); err == nil {
+	if _, _, err := ring.Authorize([]byte(key.Text()), "echo"); err == nil {
 		t.Error("changing the slice after the fact changed what the key may do")
 	}
 }
@@ -139,7 +142,7 @@ func TestAuthorizeAllocatesNothing(t *testing.T) {
 	ring := ringOf(t, Record{ID: key.ID(), Digest: key.Digest(), Tenant: "demo", Scopes: Scopes{All: true}})
 	presented := []byte(key.Text())
 	allocations := testing.AllocsPerRun(100, func() {
-		if _, err := ring.Authorize(presented, "resize"); err != nil {
+		if _, _, err := ring.Authorize(presented, "resize"); err != nil {
 			t.Fatal(err)
 		}
 	})

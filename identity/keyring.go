@@ -109,16 +109,17 @@ func (k *Keyring) Authenticate(presented []byte) (Caller, error) {
 }
 
 // Authorize finds whose key was presented and whether it may call function: the
-// tenant, or the problem of Authenticate or of Caller.May.
-func (k *Keyring) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, error) {
+// tenant, or the problem of Authenticate or of Caller.May. A keyring knows of no
+// quotas, so they are unlimited.
+func (k *Keyring) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
 	caller, err := k.Authenticate(presented)
 	if err != nil {
-		return "", err
+		return "", lightcone.Quota{}, err
 	}
 	if err := caller.May(function); err != nil {
-		return "", err
+		return "", lightcone.Quota{}, err
 	}
-	return caller.Tenant, nil
+	return caller.Tenant, lightcone.Unlimited, nil
 }
 
 // unauthenticated makes a fresh error each time: callers may add to theirs.

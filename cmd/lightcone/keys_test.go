@@ -66,10 +66,10 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tenant, err := callers.Authorize([]byte(demo.Text()), "anything"); err != nil || tenant != "acme" {
+	if tenant, _, err := callers.Authorize([]byte(demo.Text()), "anything"); err != nil || tenant != "acme" {
 		t.Errorf("the demo key is %q's: %v", tenant, err)
 	}
-	if _, err := callers.Authorize([]byte(variable.Items.OperatorKey), "echo"); err == nil {
+	if _, _, err := callers.Authorize([]byte(variable.Items.OperatorKey), "echo"); err == nil {
 		t.Error("the operator's key may call")
 	}
 

@@ -224,7 +224,7 @@ func TestCallersFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for function, may := range map[lightcone.FunctionName]bool{"echo": test.echo, "resize": test.resize} {
-			if tenant, err := callers.Authorize([]byte(demo.Text()), function); (err == nil) != may || may && tenant != "acme" {
+			if tenant, _, err := callers.Authorize([]byte(demo.Text()), function); (err == nil) != may || may && tenant != "acme" {
 				t.Errorf("%s: %s is for %q, %v", test.callers, function, tenant, err)
 			}
 		}

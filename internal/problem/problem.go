@@ -46,6 +46,7 @@ type Error struct {
 	Kind       Kind
 	Detail     string        // one sentence: what failed, with what input, what to do
 	RetryAfter time.Duration // when trying again can help; 0 = it does not say
+	Quota      string        // of LimitReached: which limit, in a word that programs act on
 	Err        error         // the cause, for logs; may be nil
 }
 

@@ -1,0 +1,33 @@
+// Package admission decides whether a tenant's call may go on, from what the
+// tenant may use and what it has used: a token bucket, a bulkhead, what is left of
+// the month, and a breaker for tenants whose calls crash functions.
+//
+// The decisions (bucket.go, breaker.go, month.go) are pure: they take the time as
+// an argument. A Table holds what is remembered of each tenant, and a Follower
+// tells the region what was used here and learns what was used everywhere.
+//
+// Invariants:
+//   - In any stretch of time t, a tenant is admitted at most burst + rate x t calls,
+//     and at no moment more than its concurrent calls.
+//   - Every admitted call is settled once; then it counts in nothing but the month.
+//   - Admitting and settling allocate nothing, but for a tenant's first call, and
+//     do no I/O: without the region, this gateway's own count goes on.
+//   - What is remembered is bounded in tenants, and nothing that matters is
+//     forgotten as long as there is something else to forget.
+//   - A clock that is set back costs a tenant at most the wait for one token, and
+//     gives it nothing. (What the gateway passes in has Go's monotonic reading, which
+//     a change of the clock does not touch; only the month follows the calendar.)
+//
+// What it promises is for each gateway by itself: rate, burst and concurrent calls
+// of a tenant that uses several gateways add up. The month's quotas hold for the
+// region, approximately. They are exceeded by at most
+//
+//	gateways x (interval between exchanges x what the tenant uses in that time at one of them) + what is in flight,
+//
+// because a gateway hears of what others have counted only once an interval (5 s,
+// and up to a tenth more, unless configured), and of what a call costs only when it
+// has ended. While the region's store is away, the interval is as long as that.
+//
+// It does not know keys, HTTP, or functions, and it is no bill: a bill is made of
+// usage records, one for each call.
+package admission
