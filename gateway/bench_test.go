@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lightcone"
 	"lightcone/functions"
 )
 
@@ -61,33 +62,49 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkFleetRun is the choice of one of forty workers, with all that is kept of it.
+// BenchmarkFleetRun is the choice of one of eight or forty workers, with all that is
+// kept of it: for one tenant, and for so many that their shards are drawn each time.
 func BenchmarkFleetRun(b *testing.B) {
-	f, run := newBenchFleet(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		run(f)
+	for _, members := range []int{8, 40} {
+		for name, tenants := range map[string]int{"one tenant": 1, "100000 tenants": 100_000} {
+			b.Run(fmt.Sprintf("%d members, %s", members, name), func(b *testing.B) {
+				run := newBenchFleet(b, members, tenants)
+				b.ReportAllocs()
+				for b.Loop() {
+					run()
+				}
+			})
+		}
 	}
 }
 
 // TestFleetRunAllocatesNothing: what a fleet adds to a call is not for the collector.
 func TestFleetRunAllocatesNothing(t *testing.T) {
-	f, run := newBenchFleet(t)
+	run := newBenchFleet(t, 40, 1000)
 	// Looking at the members allocates, but no more often than lookEvery.
-	if n := testing.AllocsPerRun(2000, func() { run(f) }); n > 1 {
+	if n := testing.AllocsPerRun(2000, run); n > 0 {
 		t.Errorf("a call allocates %v times", n)
 	}
 }
 
-func newBenchFleet(t testing.TB) (*Fleet, func(*Fleet)) {
-	var members []Member
-	for i := range 40 {
+// newBenchFleet returns what runs one call with a fleet, for each tenant in turn.
+func newBenchFleet(t testing.TB, members, tenants int) func() {
+	var workers []Member
+	for i := range members {
 		r := newRemote(8, 0, echo)
 		r.run = echo
-		members = append(members, Member{fmt.Sprint("w", i), r})
+		workers = append(workers, Member{fmt.Sprint("w", i), r})
+	}
+	var names []lightcone.TenantID
+	for i := range tenants {
+		names = append(names, lightcone.TenantID(fmt.Sprint("tenant-", i)))
 	}
 	call, answer := newCall(time.Hour), &functions.Answer{Body: make([]byte, 0, 100)}
-	return newTestFleet(t, prometheus.NewRegistry(), members), func(f *Fleet) {
+	f := newTestFleet(t, prometheus.NewRegistry(), workers)
+	at := 0
+	return func() {
+		call.Tenant = names[at%tenants]
+		at++
 		if err := f.Run(call, answer); err != nil {
 			t.Fatal(err)
 		}

@@ -229,6 +229,7 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	err = g.worker.Run(&c.request, &c.answer)
 	returned = true
 	if err != nil && problem.Of(err).Kind == problem.Overloaded {
+		c.ticket.refusal = err // for comeBack
 		return true, nil
 	}
 	l.leave(time.Since(c.ticket.started))

@@ -4,17 +4,27 @@ import "time"
 
 // candidate is what choose knows of one member's room for one function.
 type candidate struct {
-	ready bool
-	tried bool // this call has been there
-	slots int
-	own   int // calls of this gateway that are there now
-	busy  int // all calls that are thought to be there, own among them
+	ready   bool
+	barred  bool // this call has been there, or may not go there
+	outside bool // not of the shard of the call's tenant
+	slots   int
+	own     int // calls of this gateway that are there now
+	busy    int // all calls that are thought to be there, own among them
 }
 
+// reach is how far a choice goes.
+type reach int
+
+const (
+	ownShard reach = iota // members of the tenant's shard that are thought to have room
+	anywhere              // all members that are thought to have room
+	hopeful               // those, too, that others are thought to have filled
+)
+
 // choose picks the member that a call goes to, as an index, or -1 when there is
-// none: of two random ones the one with the smaller part of its slots busy. Two
-// choices keep the fullest member within a constant of the mean, and unlike the
-// least busy of all they do not send every gateway to the same member while
+// none within reach: of two random ones the one with the smaller part of its slots
+// busy. Two choices keep the fullest member within a constant of the mean, and unlike
+// the least busy of all they do not send every gateway to the same member while
 // reports are old (Mitzenmacher, "The Power of Two Choices in Randomized Load
 // Balancing", 1996).
 //
@@ -22,21 +32,20 @@ type candidate struct {
 // is likelier that the news is false than that all died at once, and a try is better
 // than a sure failure (Envoy's panic threshold, at its lowest). A member that this
 // gateway has itself filled is never chosen; one that others are thought to have
-// filled is, if hopeful: what is thought of it may be old.
+// filled is, in hope: what is thought of it may be old.
 //
 // It is pure: random is uniform in all its bits.
-func choose(candidates []candidate, hopeful bool, random uint64) int {
+func choose(candidates []candidate, within reach, random uint64) int {
 	panicking := true
-	for _, c := range candidates {
-		panicking = panicking && !c.ready
-	}
-	usable := func(c candidate) bool {
-		room := c.busy < c.slots || hopeful
-		return (c.ready || panicking) && !c.tried && c.own < c.slots && room
+	for i := range candidates {
+		if candidates[i].ready {
+			panicking = false
+			break
+		}
 	}
 	n := uint64(0)
-	for _, c := range candidates {
-		if usable(c) {
+	for i := range candidates {
+		if candidates[i].usable(within, panicking) {
 			n++
 		}
 	}
@@ -48,8 +57,8 @@ func choose(candidates []candidate, hopeful bool, random uint64) int {
 		second = (first + 1 + (random>>32)%(n-1)) % n // any but the first
 	}
 	picked, other, at := -1, -1, uint64(0)
-	for i, c := range candidates {
-		if !usable(c) {
+	for i := range candidates {
+		if !candidates[i].usable(within, panicking) {
 			continue
 		}
 		if at == first {
@@ -58,12 +67,20 @@ func choose(candidates []candidate, hopeful bool, random uint64) int {
 		if at == second {
 			other = i
 		}
-		at++
+		if at++; at > max(first, second) {
+			break
+		}
 	}
 	if candidates[other].busy*candidates[picked].slots < candidates[picked].busy*candidates[other].slots {
 		return other
 	}
 	return picked
+}
+
+// usable is whether the choice may fall on c.
+func (c *candidate) usable(within reach, panicking bool) bool {
+	return (c.ready || panicking) && !c.barred && c.own < c.slots &&
+		(c.busy < c.slots || within == hopeful) && (!c.outside || within != ownShard)
 }
 
 // recheckAfter is how long a member's refusal counts against an older report: about

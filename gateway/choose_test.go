@@ -15,7 +15,7 @@ import (
 // TestChooseTranscripts plays testdata/choose.txt. A member is written as its name,
 // its busy calls and its slots: "a=3/4", with "own=2" of them this gateway's, and
 // "unready" or "tried" where it is so. A choice is made for every pair of random
-// picks, and shown as how often each member is chosen.
+// picks, and shown as how often each member is chosen. "outside" is of the shard.
 func TestChooseTranscripts(t *testing.T) {
 	var names []string
 	var candidates []candidate
@@ -34,7 +34,7 @@ func TestChooseTranscripts(t *testing.T) {
 			names, candidates = nil, nil
 			for line := range strings.Lines(d.Input) {
 				fields := strings.Fields(line)
-				c := candidate{ready: !strings.Contains(line, "unready"), tried: strings.Contains(line, "tried")}
+				c := candidate{ready: !strings.Contains(line, "unready"), barred: strings.Contains(line, "tried"), outside: strings.Contains(line, "outside")}
 				name, load, _ := strings.Cut(fields[0], "=")
 				if _, err := fmt.Sscanf(load, "%d/%d", &c.busy, &c.slots); err != nil {
 					d.Fatalf(t, "%s: %v", line, err)
@@ -49,10 +49,16 @@ func TestChooseTranscripts(t *testing.T) {
 			return ""
 		case "choose":
 			chosen := map[string]int{}
+			within := anywhere
+			if d.HasArg("hopeful") {
+				within = hopeful
+			} else if d.HasArg("shard") {
+				within = ownShard
+			}
 			picks := uint64(len(candidates) * max(len(candidates)-1, 1))
 			for first := range picks {
 				for second := range picks {
-					if i := choose(candidates, d.HasArg("hopeful"), first|second<<32); i < 0 {
+					if i := choose(candidates, within, first|second<<32); i < 0 {
 						chosen["none"]++
 					} else {
 						chosen[names[i]]++
@@ -87,11 +93,12 @@ func TestChooseTranscripts(t *testing.T) {
 func drawCandidate(t *rapid.T) candidate {
 	own := rapid.IntRange(0, 5).Draw(t, "own")
 	return candidate{
-		ready: rapid.Bool().Draw(t, "ready"),
-		tried: rapid.Bool().Draw(t, "tried"),
-		slots: rapid.IntRange(0, 5).Draw(t, "slots"),
-		own:   own,
-		busy:  own + rapid.IntRange(0, 5).Draw(t, "others"),
+		ready:   rapid.Bool().Draw(t, "ready"),
+		barred:  rapid.Bool().Draw(t, "barred"),
+		outside: rapid.Bool().Draw(t, "outside"),
+		slots:   rapid.IntRange(0, 5).Draw(t, "slots"),
+		own:     own,
+		busy:    own + rapid.IntRange(0, 5).Draw(t, "others"),
 	}
 }
 
@@ -100,15 +107,15 @@ func drawCandidate(t *rapid.T) candidate {
 func TestChooseKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		candidates := rapid.SliceOfN(rapid.Custom(drawCandidate), 0, 8).Draw(t, "candidates")
-		hopeful := rapid.Bool().Draw(t, "hopeful")
+		within := reach(rapid.IntRange(int(ownShard), int(hopeful)).Draw(t, "reach"))
 		anyReady := false
 		for _, c := range candidates {
 			anyReady = anyReady || c.ready
 		}
 		may := func(c candidate) bool {
-			return c.ready == anyReady && !c.tried && c.own < c.slots && (hopeful || c.busy < c.slots)
+			return c.ready == anyReady && !c.barred && c.own < c.slots && (within == hopeful || c.busy < c.slots) && (within != ownShard || !c.outside)
 		}
-		i := choose(candidates, hopeful, rapid.Uint64().Draw(t, "random"))
+		i := choose(candidates, within, rapid.Uint64().Draw(t, "random"))
 		if i >= 0 && !may(candidates[i]) {
 			t.Fatalf("chose %+v", candidates[i])
 		}
@@ -142,7 +149,7 @@ func TestChooseSpreadsTheLoad(t *testing.T) {
 		}
 		const mean = 400
 		for range n * mean {
-			i := choose(candidates, false, random.Uint64())
+			i := choose(candidates, anywhere, random.Uint64())
 			candidates[i].own++
 			candidates[i].busy++
 		}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -43,7 +44,13 @@ type FleetConfig struct {
 	Now         func() time.Time // nil = time.Now
 	RetryBudget float64          // retries of lost calls allowed for each call, 0 to 1; 0 = 0.10
 	RoomWait    time.Duration    // how long a lost call waits for room with another member; 0 = 1 s, below 0 = not at all
-	Registerer  prometheus.Registerer
+
+	// Confined is whether a tenant's calls may go to its shuffle shard only, because
+	// they have lately cost processes; nil = no tenant's. It is asked for every call,
+	// from many goroutines, and must not block.
+	Confined func(lightcone.TenantID) bool
+
+	Registerer prometheus.Registerer
 }
 
 // Validate names the first field that cannot be used.
@@ -80,11 +87,17 @@ func (c FleetConfig) Validate() error {
 // Invariants: a call is never with two members at once; it is sent a second
 // time only if the first member said that it was not started, or, once and within
 // the retry budget, if that member was lost; a member that is not in the set gets no
-// new call.
+// new call; a confined tenant's calls go to members of its shuffle shard and no
+// others.
+//
+// A call goes to a member of its tenant's shard that has room; or else to any: the
+// shards bound failures, not load. A confined tenant's call does not go further, and is
+// refused then: see errConfined.
 type Fleet struct {
 	declared []Declared
 	random   func() uint64
 	now      func() time.Time
+	confined func(lightcone.TenantID) bool
 	retries  *retry.Budget
 	metrics  *fleetMetrics
 
@@ -93,7 +106,8 @@ type Fleet struct {
 	mu         sync.Mutex // never held while a call runs
 	members    []*member
 	functions  map[lightcone.FunctionName]*backends
-	looked     time.Time                // when the members were last looked at
+	looked     time.Time // when the members were last looked at
+	shards     shards
 	candidates []candidate              // take's, reused
 	unseen     []lightcone.FunctionName // by a ready member, ever: see Ready
 }
@@ -107,6 +121,7 @@ func NewFleet(config FleetConfig) (*Fleet, error) {
 		declared:  slices.Clone(config.Declared),
 		random:    config.Random,
 		now:       config.Now,
+		confined:  config.Confined,
 		retries:   retry.NewBudget(cmp.Or(config.RetryBudget, defaultRetryBudget), firstRetries, mostRetries),
 		functions: make(map[lightcone.FunctionName]*backends),
 	}
@@ -146,6 +161,9 @@ const (
 
 	// noneReadyRetry is when to come back while there is no worker.
 	noneReadyRetry = time.Second
+
+	// confinedRetry is when a confined tenant may come back.
+	confinedRetry = time.Second
 )
 
 // Run has a member run the call, and returns what the member returned. Overloaded
@@ -154,14 +172,18 @@ const (
 func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	f.retries.Deposit()
 	var few [8]*member // more tries than that are rare enough to allocate
-	tried := few[:0]
-	hopeful := hopefulTries
+	s := search{
+		function: call.Function,
+		tenant:   fingerprint(call.Tenant),
+		confined: f.confinedTenant(call.Tenant),
+		tried:    few[:0],
+		hopes:    hopefulTries,
+	}
 	var lost error
 	var lostWith *member
-	var heardSince time.Time
 	waits := f.roomWaits
 	for {
-		m, l, sure := f.take(call.Function, tried, hopeful > 0, heardSince)
+		m, l := f.take(&s)
 		if m == nil {
 			if lost == nil || waits <= 0 || call.Deadline.Sub(f.now()) < leastLeft {
 				break
@@ -169,13 +191,10 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 			// It has no place in the queue any more, for it may have run.
 			waits--
 			time.Sleep(roomPause)
-			tried = append(tried[:0], lostWith)
+			s.tried = append(s.tried[:0], lostWith)
 			continue
 		}
-		if !sure {
-			hopeful--
-		}
-		tried = append(tried, m)
+		s.tried = append(s.tried, m)
 		sent := f.now()
 		outcome, err := f.try(m, l, call, answer)
 		switch {
@@ -184,7 +203,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 		case outcome == gone:
 			// What took this member may have taken its neighbours, whose loss shows
 			// any moment now: the next one is of those that have been heard of since.
-			lost, lostWith, heardSince = err, m, sent
+			lost, lostWith, s.heardSince = err, m, sent
 		}
 		*answer = functions.Answer{Body: answer.Body[:0]}
 		if call.Deadline.Sub(f.now()) < leastLeft {
@@ -194,7 +213,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	if lost != nil {
 		return lost // and not Overloaded: the call may have been started
 	}
-	return f.noRoom(call.Function)
+	return f.noRoom(call.Function, s.confined)
 }
 
 // outcome is how a try ended.
@@ -248,14 +267,26 @@ func (f *Fleet) mayRetry(call *functions.Call) bool {
 	return true
 }
 
+// errConfined is the cause in the error of a call that was refused because its
+// tenant is confined and its shard has no room. Such a call does not go back to its
+// place in the line, as others do for which no worker has room: at the head it would
+// keep those waiting for whom there is some (lane.comeBack).
+var errConfined = errors.New("the tenant is confined to its shard")
+
 // noRoom is why no member took a call.
-func (f *Fleet) noRoom(name lightcone.FunctionName) error {
+func (f *Fleet) noRoom(name lightcone.FunctionName, confined bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if to := f.functions[name]; to == nil || !to.ready {
 		err := problem.New(problem.Overloaded, "There is no ready worker for the function %s at the moment; the call was not run.", name)
 		err.RetryAfter = noneReadyRetry
 		return err
+	}
+	if confined {
+		f.metrics.confined.Inc()
+		err := problem.New(problem.Overloaded, "Calls with this key have lately crashed, so few workers take them, and those have no free slot for the function %s; the call was not run.", name)
+		err.RetryAfter = confinedRetry
+		return err.Because(errConfined)
 	}
 	return problem.New(problem.Overloaded, "No worker has a free slot for the function %s; the call was not run.", name)
 }

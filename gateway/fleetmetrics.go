@@ -11,6 +11,7 @@ type fleetMetrics struct {
 	tries     [3]prometheus.Counter // by outcome
 	retries   prometheus.Counter
 	exhausted prometheus.Counter
+	confined  prometheus.Counter
 }
 
 func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics, error) {
@@ -28,6 +29,10 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 			Help: "Calls lost with their worker that were not sent again, because the retry budget was used up.",
 		}),
 	}
+	m.confined = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "lightcone_gateway_fleet_confined_total",
+		Help: "Calls of confined tenants that were refused because their shard had no room.",
+	})
 	for how, name := range map[outcome]string{taken: "taken", refused: "refused", gone: "lost"} {
 		m.tries[how] = tries.WithLabelValues(name)
 	}
@@ -39,7 +44,7 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 		}, func() float64 { return float64(value()) })
 	}
 	for _, collector := range []prometheus.Collector{
-		tries, m.retries, m.exhausted,
+		tries, m.retries, m.exhausted, m.confined,
 		members("known", func() int { known, _ := f.count(); return known }),
 		members("ready", func() int { _, ready := f.count(); return ready }),
 	} {

@@ -33,10 +33,11 @@ func (m *member) heardSince(then time.Time) bool {
 
 // member is a worker of the present set, and what is known of it.
 type member struct {
-	id     string
-	worker Worker
-	ready  bool
-	loads  map[lightcone.FunctionName]*load
+	id          string
+	fingerprint uint64 // of the id
+	worker      Worker
+	ready       bool
+	loads       map[lightcone.FunctionName]*load
 }
 
 // backends are where a function's calls can go: loads[i] is members[i]'s.
@@ -45,6 +46,9 @@ type backends struct {
 	ready   bool            // a ready member is among them; offer.Spec is the first one's
 	members []*member
 	loads   []*load
+
+	fingerprints []uint64 // of the members
+	set          uint64   // the fingerprint of all of them
 }
 
 // Follow replaces the members. Calls on those that are gone go on; of those that
@@ -62,7 +66,7 @@ func (f *Fleet) Follow(members []Member) {
 		if slices.ContainsFunc(followed, func(other *member) bool { return other.id == m.ID }) {
 			continue
 		}
-		next := &member{id: m.ID, worker: m.Worker}
+		next := &member{id: m.ID, fingerprint: fingerprint(m.ID), worker: m.Worker}
 		if old := known[m.ID]; old != nil {
 			next.loads = old.loads
 		} else {
@@ -149,6 +153,8 @@ func (f *Fleet) add(now time.Time, m *member, offer *functions.Offer) {
 	}
 	l.report(now, offer.Slots, busy)
 	to.members, to.loads = append(to.members, m), append(to.loads, l)
+	to.fingerprints = append(to.fingerprints, m.fingerprint)
+	to.set += weight(m.fingerprint, m.fingerprint) // whatever their order
 }
 
 // countSlots sets how many calls the fleet can run at once: see Functions.
@@ -158,45 +164,6 @@ func (b *backends) countSlots() {
 			b.offer.Slots += b.loads[i].slots
 		}
 	}
-}
-
-// take picks a member for a call, and counts the call as its own. m is nil when
-// no member is left that could have room; sure is whether it is thought to have some.
-// Members that have not been heard of since then count as not ready, unless that
-// leaves none.
-func (f *Fleet) take(name lightcone.FunctionName, tried []*member, hopeful bool, then time.Time) (m *member, l *load, sure bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if now := f.now(); now.Sub(f.looked) >= lookEvery {
-		f.look()
-	}
-	to := f.functions[name]
-	if to == nil {
-		return nil, nil, false
-	}
-	fresh := slices.ContainsFunc(to.members, func(m *member) bool { return m.ready && m.heardSince(then) })
-	f.candidates = f.candidates[:0]
-	for i, l := range to.loads {
-		m := to.members[i]
-		f.candidates = append(f.candidates, candidate{
-			ready: m.ready && (!fresh || m.heardSince(then)),
-			tried: len(tried) > 0 && slices.ContainsFunc(tried, func(other *member) bool { return other.id == m.id }),
-			slots: l.slots,
-			own:   l.own,
-			busy:  l.busy(),
-		})
-	}
-	i := choose(f.candidates, false, f.random())
-	sure = i >= 0
-	if !sure && hopeful {
-		i = choose(f.candidates, true, f.random())
-	}
-	if i < 0 {
-		return nil, nil, false
-	}
-	l = to.loads[i]
-	l.own++
-	return to.members[i], l, sure
 }
 
 // count is how many members there are, and how many of them were ready when last

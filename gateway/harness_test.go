@@ -23,6 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	becomeMortalIfAsked()
 	// fasthttp keeps one clock for all servers of a process, for ever.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
 }

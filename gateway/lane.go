@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,8 +81,14 @@ func (l *lane) enter(t *ticket) error {
 }
 
 // comeBack returns a slot that the worker had no room behind, waits for the next
-// one at the head of the line, and returns like enter.
+// one at the head of the line, and returns like enter. A call that was refused because
+// its tenant is confined does not wait: the refusal says nothing of the room that
+// there is for others, and the scheduler need not hear of it.
 func (l *lane) comeBack(t *ticket) error {
+	if errors.Is(t.refusal, errConfined) {
+		l.abandon()
+		return t.refusal
+	}
 	now := time.Now()
 	l.mu.Lock()
 	l.queue.putBack(now, t)

@@ -30,7 +30,7 @@ type metrics struct {
 	none   *laneMetrics // for noFunction
 
 	handshakes *prometheus.CounterVec
-	limited map[admission.Limit]prometheus.Counter // looked up once
+	limited    map[admission.Limit]prometheus.Counter // looked up once
 }
 
 // laneMetrics are one function's, looked up once.

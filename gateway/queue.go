@@ -37,6 +37,7 @@ type ticket struct {
 	started  time.Time     // when a slot was last its own
 	cold     time.Duration // how long after joining it may wait for the first slot to be made; 0 = it waits for one that is taken
 	turn     chan struct{} // room for the one message it ever holds: a slot is yours
+	refusal  error         // what the worker said when it had no room for the call; see lane.comeBack
 }
 
 // queue decides which call runs next: a bounded first-in-first-out line in front
@@ -53,6 +54,10 @@ type ticket struct {
 // once every retryPause, first with one call, then two, four and so on, until the
 // worker refuses again. So a full worker is asked a few hundred times a second,
 // and not by every waiting call at every completion.
+//
+// A line that is there to stay does nothing but add its length to every call's
+// time; one that is gone again soon has saved a burst from refusals. So the longest
+// wait that is accepted depends on for how long the line has been long: see tolerance.
 type queue struct {
 	rules     queueRules
 	slots     int
@@ -60,6 +65,8 @@ type queue struct {
 	running   int
 	waiting   fifo
 	service   time.Duration // smoothed time that a call holds a slot
+	above     time.Time     // since when the line has been longer than the target; zero while it is not
+	cut       bool          // the line stands: see tolerance
 	pause     time.Time     // the next try for more than share; zero when the worker has room as far as is known
 	share     int           // while pause is set: how many calls the worker was seen to take
 	step      int           // by how much the next try raises share
@@ -82,9 +89,62 @@ func (q *queue) predictedWait() time.Duration {
 // who ask for slow work expect to wait for it.
 const patientServices = 4
 
-// patience is the longest predicted wait that is accepted.
+// patience is the longest predicted wait that is ever accepted.
 func (q *queue) patience() time.Duration {
 	return max(q.rules.maxWait, patientServices*q.service)
+}
+
+const (
+	// targetPart is the part of the patience that is left under a standing line. A
+	// quarter would answer sooner still, but where the load is a tenth too much, it
+	// loses two calls in a hundred that a half does not (TestAStandingLineIsCutShort).
+	targetPart = 2
+
+	// A standing line still holds work for every slot for two services, and at
+	// least seven calls: the eighth is the one that is judged. With fewer, chance empties
+	// it at little more load than the slots can do, and a slot that idles is lost.
+	spareServices, spareCalls = 2, 8
+)
+
+// target is the longest predicted wait that is accepted under a standing line.
+func (q *queue) target() time.Duration {
+	busy := max(spareServices*q.service, spareCalls*q.service/time.Duration(max(q.slots, 1)))
+	return min(q.patience(), max(q.patience()/targetPart, busy))
+}
+
+// tolerance is the longest predicted wait that is accepted of a call that joins
+// now: all of the patience, until the line has been longer than the target for as long
+// as that. Whatever has come at once and was accepted is served by then, so what stands
+// is no burst, but load that the slots cannot do; waiting longer helps nobody then.
+//
+// The idea is CoDel's (Nichols and Jacobson, "Controlling Queue Delay", 2012), in the
+// form in which servers use it, with two bounds and no rate (Maurer, "Fail at Scale",
+// ACM Queue 13(8), 2015, "Controlled Delay"). Unlike there, the bound is on the wait
+// that a call will have, before it waits: who is accepted is not dropped later for
+// this. And the patience is back when the line is down to half of the target, not
+// only when it is empty: with a load that is hardly too much, the slots would idle.
+func (q *queue) tolerance(now time.Time) time.Duration {
+	if q.stands(now) {
+		return q.target()
+	}
+	return q.patience()
+}
+
+// stands is whether the line is a standing one.
+func (q *queue) stands(now time.Time) bool {
+	return q.cut || !q.above.IsZero() && now.Sub(q.above) >= q.patience()
+}
+
+// measure takes note of a changed line.
+func (q *queue) measure(now time.Time) {
+	predicted, target := q.predictedWait(), q.target()
+	q.cut = q.stands(now) && predicted > target/2
+	switch {
+	case predicted <= target && !q.cut || q.waiting.len() == 0:
+		q.above = time.Time{}
+	case q.above.IsZero():
+		q.above = now
+	}
 }
 
 // judge says what would become of a call that joined now. It changes nothing,
@@ -98,7 +158,7 @@ func (q *queue) judge(now, deadline time.Time) verdict {
 		return full
 	case q.awaitsColdStart():
 		return wait // no prediction holds: the first slot is being made because this call waits
-	case predicted > q.patience() || predicted > deadline.Sub(now)-q.service:
+	case predicted > q.tolerance(now) || predicted > deadline.Sub(now)-q.service:
 		return late
 	default:
 		return wait
@@ -126,6 +186,7 @@ func (q *queue) join(now time.Time, t *ticket) verdict {
 	case wait:
 		q.promise(t)
 		q.waiting.pushBack(t)
+		q.measure(now)
 	}
 	return said
 }
@@ -158,6 +219,7 @@ func (q *queue) putBack(now time.Time, t *ticket) {
 	q.running--
 	q.promise(t)
 	q.waiting.insert(t)
+	q.measure(now)
 	q.share, q.step = q.running, 1
 	q.pause = now.Add(q.rules.retryPause)
 }
@@ -176,7 +238,9 @@ func (q *queue) withdraw(now time.Time, t *ticket) (waited bool, turns []*ticket
 // made. Calls over a smaller number finish.
 func (q *queue) resize(now time.Time, slots int, coldStart time.Duration) []*ticket {
 	if q.slots == 0 {
-		q.pause = time.Time{} // what the worker without slots said is no news of those it has now
+		// What the worker without slots said, and how long the line stood there, is no
+		// news of the slots it has now.
+		q.pause, q.above, q.cut = time.Time{}, time.Time{}, false
 	}
 	q.slots, q.coldStart = slots, coldStart
 	for i := range q.waiting.len() {
@@ -197,6 +261,7 @@ func (q *queue) promote(now time.Time) []*ticket {
 		turns = append(turns, q.waiting.popFront())
 		q.running++
 	}
+	q.measure(now)
 	return turns
 }
 

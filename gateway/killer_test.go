@@ -1,0 +1,236 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lightcone"
+	"lightcone/functions"
+	"lightcone/functions/runtime"
+	"lightcone/functions/wire"
+	"lightcone/internal/problem"
+)
+
+// envMortal turns this test binary into a function whose process a call can end.
+const envMortal = "LIGHTCONE_TEST_MORTAL"
+
+// becomeMortalIfAsked is TestMain's beginning: the supervisors of a test start this
+// executable, first to confine a process and then as the function in it.
+func becomeMortalIfAsked() {
+	runtime.BecomeFunctionIfAsked()
+	if os.Getenv(envMortal) == "" {
+		return
+	}
+	fmt.Fprintln(os.Stderr, functions.Serve(func(_ context.Context, r *http.Request, body []byte) (functions.Reply, error) {
+		if r.URL.RawQuery == "die" {
+			os.Exit(7)
+		}
+		return functions.Reply{ContentType: "text/plain", Body: body}, nil
+	}))
+	os.Exit(1)
+}
+
+// host is a worker as it is in a region, but for the machine: a supervisor with
+// confined processes, and both ends of the wire.
+type host struct {
+	id         string
+	supervisor *runtime.Supervisor
+	client     *wire.Client
+}
+
+// startHosts starts n workers of one slot each, and waits until they take calls.
+func startHosts(t *testing.T, n int) []*host {
+	t.Helper()
+	executable, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "lc-") // t.TempDir's name is too long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // reachable for the user that processes run as
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	spec := functions.Spec{
+		Name: "echo", Command: []string{executable}, Env: []string{envMortal + "=yes"},
+		MemoryBytes: 512 << 20, DefaultTimeout: 5 * time.Second, MaxTimeout: 20 * time.Second, MaxBodyBytes: 1 << 20,
+	}
+	hosts := make([]*host, n)
+	for i := range hosts {
+		supervisor, err := runtime.Start(runtime.Config{
+			Functions: []functions.Spec{spec}, Slots: 1, Dir: fmt.Sprint(dir, "/", i),
+			Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := supervisor.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		hosts[i] = &host{id: fmt.Sprint("w", i), supervisor: supervisor, client: serveHost(t, supervisor)}
+	}
+	eventually(t, "all processes of all workers are warm", func() bool {
+		return !slices.ContainsFunc(hosts, func(h *host) bool {
+			return h.supervisor.Status()[0].Idle < 2 || h.client.Ready() != nil || h.client.Functions()[0].Slots == 0
+		})
+	})
+	return hosts
+}
+
+// serveHost serves a supervisor on loopback until the test's end, and dials it.
+func serveHost(t *testing.T, supervisor *runtime.Supervisor) *wire.Client {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := wire.NewServer(wire.ServerConfig{Runner: supervisor, Logger: slog.New(slog.DiscardHandler), DrainNotice: time.Millisecond})
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	// A machine that tests share is not lost because it is late.
+	client := wire.Dial(wire.ClientConfig{Address: listener.Addr().String(), LostAfter: 20 * time.Second})
+	t.Cleanup(client.Close)
+	return client
+}
+
+// outcomeCounts are what became of one tenant's calls.
+type outcomeCounts struct {
+	good, all atomic.Int64
+	mu        sync.Mutex
+	failures  map[problem.Kind]int
+}
+
+func (o *outcomeCounts) count(err error) {
+	o.all.Add(1)
+	if err == nil {
+		o.good.Add(1)
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failures == nil {
+		o.failures = make(map[problem.Kind]int)
+	}
+	o.failures[problem.Of(err).Kind]++
+}
+
+// TestATenantThatKillsEverySlotHurtsNobodyElse has 8 workers and a tenant that is
+// confined, whose every call ends its process, and who calls without waiting for answers.
+// Twenty others get theirs; and processes have ended nowhere but in its shard.
+func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
+	const (
+		workers, others = 8, 20
+		killer          = lightcone.TenantID("killer")
+		length          = 6 * time.Second
+	)
+	hosts := startHosts(t, workers)
+	var members []Member
+	var ids []string
+	for _, h := range hosts {
+		members, ids = append(members, Member{h.id, h.client}), append(ids, h.id)
+	}
+	registry := prometheus.NewRegistry()
+	f, err := NewFleet(FleetConfig{Registerer: registry, Confined: func(tenant lightcone.TenantID) bool { return tenant == killer }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Follow(members)
+	g := newTestGateway(t, f, registry)
+	lane := (*g.lanes.Load())["echo"]
+	// A machine that tests share may be late for all; this is about who is served.
+	lane.queue.rules.maxWait = 2 * time.Second
+	run := func(tenant lightcone.TenantID, query string) error {
+		c := &call{request: *newCall(5 * time.Second), ticket: ticket{turn: make(chan struct{}, 1)}}
+		c.request.Tenant, c.request.Query, c.ticket.deadline = tenant, []byte(query), c.request.Deadline
+		if err := lane.judge(time.Now(), c.ticket.deadline); err != nil {
+			return err
+		}
+		_, err := g.run(c, lane)
+		if err == nil && string(c.answer.Body) != "input" {
+			t.Errorf("%s was answered %q", tenant, c.answer.Body)
+		}
+		return err
+	}
+	counts := make([]outcomeCounts, others+1) // the killer's last
+	var calls, loads sync.WaitGroup
+	began := time.Now()
+	load := func(tenant lightcone.TenantID, query string, every time.Duration, counted *outcomeCounts) {
+		loads.Go(func() {
+			for next := began; next.Before(began.Add(length)); next = next.Add(every) {
+				time.Sleep(time.Until(next))
+				calls.Go(func() { counted.count(run(tenant, query)) })
+			}
+		})
+	}
+	following := make(chan struct{})
+	loads.Go(func() {
+		for {
+			select {
+			case <-time.After(followEvery):
+				g.follow()
+			case <-following:
+				return
+			}
+		}
+	})
+	load(killer, "die", 2*time.Millisecond, &counts[others])
+	for i := range others {
+		load(lightcone.TenantID(fmt.Sprint("tenant-", i)), "", 100*time.Millisecond, &counts[i])
+	}
+	time.Sleep(time.Until(began.Add(length)))
+	close(following)
+	loads.Wait()
+	calls.Wait()
+
+	var s shards
+	shard := shardOf(&s, string(killer), ids)
+	died := make(map[string]int64)
+	for i, h := range hosts {
+		crashes := h.supervisor.Status()[0].Crashes
+		if crashes > 0 {
+			died[h.id] = crashes
+		}
+		if (crashes > 0) != slices.Contains(shard, i) {
+			t.Errorf("%d processes ended on %s; the killer's shard is %v", crashes, h.id, shard)
+		}
+	}
+	good, all := int64(0), int64(0)
+	for i := range others {
+		good, all = good+counts[i].good.Load(), all+counts[i].all.Load()
+		if yield := float64(counts[i].good.Load()) / float64(counts[i].all.Load()); yield < 0.999 {
+			t.Errorf("the yield of tenant %d is %.5f: %v", i, yield, counts[i].failures)
+		}
+	}
+	killed := &counts[others]
+	t.Logf("yield of the others: %.5f of %d calls; the killer's %d calls ended in %v; processes ended: %v",
+		float64(good)/float64(all), all, killed.all.Load(), killed.failures, slices.Sorted(maps.Values(died)))
+	if killed.good.Load() > 0 || killed.failures[problem.FunctionCrashed] < 20 || all < 1000 {
+		t.Errorf("%d of %d calls of the killer were answered, and %d killed: that proves nothing", killed.good.Load(), killed.all.Load(), killed.failures[problem.FunctionCrashed])
+	}
+}
