@@ -81,7 +81,7 @@ func TestAuthorize(t *testing.T) {
 				t.Errorf("%q does not name the function %s", detail, test.function)
 			}
 			if test.kind == problem.Unauthenticated {
-				if diff := cmp.Diff(unauthenticated().Detail, detail); diff != "" {
+				if diff := cmp.Diff(Unauthenticated().Detail, detail); diff != "" {
 					t.Errorf("refusals differ, and so tell what was wrong (-want +got):\n%s", diff)
 				}
 			}

@@ -109,6 +109,12 @@ func isIDCharacter(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= '2' && c <= '7'
 }
 
-func isSecretCharacter(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_'
-}
+// secretCharacters is a table because a key is read on every call.
+var secretCharacters = func() (table [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		table[c] = true
+	}
+	return table
+}()
+
+func isSecretCharacter(c byte) bool { return secretCharacters[c] }

@@ -65,7 +65,7 @@ func (c Caller) May(function lightcone.FunctionName) error {
 	if c.scopes.Allow(function) {
 		return nil
 	}
-	return problem.New(problem.Forbidden, "The key %s may not call the function %q; ask for a key whose scopes include it.", c.Key, string(function))
+	return OutOfScope(c.Key, function)
 }
 
 // Keyring knows a fixed set of keys. Any number of goroutines may use it.
@@ -95,7 +95,7 @@ func NewKeyring(records []Record) (*Keyring, error) {
 func (k *Keyring) Authenticate(presented []byte) (Caller, error) {
 	key, err := ParseKey(presented)
 	if err != nil {
-		return Caller{}, unauthenticated()
+		return Caller{}, Unauthenticated()
 	}
 	// An unknown id is compared too, with the zero digest, so that the time an
 	// answer takes does not tell which ids exist.
@@ -103,7 +103,7 @@ func (k *Keyring) Authenticate(presented []byte) (Caller, error) {
 	digest := key.Digest()
 	same := subtle.ConstantTimeCompare(digest[:], record.Digest[:]) == 1
 	if !known || !same {
-		return Caller{}, unauthenticated()
+		return Caller{}, Unauthenticated()
 	}
 	return Caller{Tenant: record.Tenant, Key: record.ID, scopes: record.Scopes}, nil
 }
@@ -122,7 +122,14 @@ func (k *Keyring) Authorize(presented []byte, function lightcone.FunctionName) (
 	return caller.Tenant, lightcone.Unlimited, nil
 }
 
-// unauthenticated makes a fresh error each time: callers may add to theirs.
-func unauthenticated() *problem.Error {
+// OutOfScope is the problem.Forbidden of a key whose scopes leave function out.
+func OutOfScope(key KeyID, function lightcone.FunctionName) *problem.Error {
+	return problem.New(problem.Forbidden, "The key %s may not call the function %q; ask for a key whose scopes include it.", key, string(function))
+}
+
+// Unauthenticated is the one problem.Unauthenticated of every key that does not
+// open, whatever is wrong with it. It is a fresh error each time: callers may add
+// to theirs.
+func Unauthenticated() *problem.Error {
 	return problem.New(problem.Unauthenticated, "The call carries no key that Lightcone knows; send one as: Authorization: Bearer lc_<id>_<secret>.")
 }

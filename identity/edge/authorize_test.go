@@ -1,0 +1,211 @@
+package edge
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	mathrand "math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lightcone"
+	"lightcone/identity"
+	"lightcone/internal/problem"
+)
+
+func TestAuthorize(t *testing.T) {
+	store := onFile(t)
+	o := &operator{t: t, store: store}
+	good := o.customer("good")
+	quota := lightcone.Unlimited
+	quota.ConcurrentCalls = 7
+	good.tenant.Quota = quota
+	some, revoked, expired, expiring, disabled, orphan := newCustomer(t, "some", rand.Reader), newCustomer(t, "revoked", rand.Reader),
+		newCustomer(t, "expired", rand.Reader), newCustomer(t, "expiring", rand.Reader), newCustomer(t, "disabled", rand.Reader), newCustomer(t, "orphan", rand.Reader)
+	some.record.Scopes = identity.Scopes{Functions: []lightcone.FunctionName{"shout", "resize"}}
+	none := newCustomer(t, "none", rand.Reader)
+	none.record.Scopes = identity.Scopes{}
+	revoked.record.Revoked = true
+	expired.record.Expires = time.Now().Add(-time.Second)
+	expiring.record.Expires = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	disabled.tenant.Disabled = true
+	for _, c := range []customer{good, some, none, revoked, expired, expiring, disabled} {
+		o.commit(c.documents())
+	}
+	o.commit(map[string]any{identity.KeyPath(orphan.record.ID): orphan.record})
+	d := start(t, Config{Origin: store})
+
+	text := good.key.Text()
+	for _, test := range []struct {
+		name, presented string
+		function        lightcone.FunctionName
+		tenant          lightcone.TenantID
+		kind            problem.Kind
+		says            string
+	}{
+		{"all scopes", text, "echo", "good", "", ""},
+		{"in scope", some.key.Text(), "resize", "some", "", ""},
+		{"expires one day", expiring.key.Text(), "resize", "expiring", "", ""},
+		{"out of scope", some.key.Text(), "echo", "", problem.Forbidden, `"echo"`},
+		{"a part of a scope", some.key.Text(), "resi", "", problem.Forbidden, `"resi"`},
+		{"scopes in one", some.key.Text(), "resize,shout", "", problem.Forbidden, "may not call"},
+		{"all is not a function", some.key.Text(), "*", "", problem.Forbidden, "may not call"},
+		{"no scopes", none.key.Text(), "resize", "", problem.Forbidden, "may not call"},
+		{"no scopes and no function", none.key.Text(), "", "", problem.Forbidden, "may not call"},
+		{"disabled", disabled.key.Text(), "resize", "", problem.Forbidden, "tenant disabled is disabled"},
+		{"no tenant", orphan.key.Text(), "resize", "", problem.Unauthenticated, ""},
+		{"empty", "", "resize", "", problem.Unauthenticated, ""},
+		{"truncated", text[:len(text)-1], "resize", "", problem.Unauthenticated, ""},
+		{"oversized", text + strings.Repeat("A", 1<<20), "resize", "", problem.Unauthenticated, ""},
+		{"malformed", strings.Replace(text, "_", "-", 1), "resize", "", problem.Unauthenticated, ""},
+		{"wrong secret", text[:20] + some.key.Text()[20:], "resize", "", problem.Unauthenticated, ""},
+		{"unknown", newCustomer(t, "x", rand.Reader).key.Text(), "resize", "", problem.Unauthenticated, ""},
+		{"revoked", revoked.key.Text(), "resize", "", problem.Unauthenticated, ""},
+		{"expired", expired.key.Text(), "resize", "", problem.Unauthenticated, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for range 2 { // from the store, and from memory
+				tenant, quota, err := d.Authorize([]byte(test.presented), test.function)
+				if tenant != test.tenant || (err == nil) != (test.kind == "") {
+					t.Fatalf("%q, %v", tenant, err)
+				}
+				if tenant == "good" && quota.ConcurrentCalls != 7 {
+					t.Errorf("quota %+v", quota)
+				}
+				if err == nil {
+					continue
+				}
+				got := problem.Of(err)
+				want := test.says
+				if test.kind == problem.Unauthenticated {
+					want = identity.Unauthenticated().Detail
+				}
+				if got.Kind != test.kind || !strings.Contains(got.Detail, want) {
+					t.Errorf("%s: %q, want %s: %q", got.Kind, got.Detail, test.kind, want)
+				}
+			}
+		})
+	}
+}
+
+func TestAKeyStaysExpiredWhenTheClockGoesBack(t *testing.T) {
+	store := onFile(t)
+	o := &operator{t: t, store: store}
+	expiry := time.Now().Add(time.Hour)
+	c, later := newCustomer(t, "one", rand.Reader), newCustomer(t, "two", rand.Reader)
+	c.record.Expires, later.record.Expires = expiry, expiry.Add(time.Hour)
+	o.commit(c.documents())
+	o.commit(later.documents())
+	d := newDirectory(t, Config{Origin: store})
+	now := time.Now()
+	d.clock.wall = func() time.Time { return now }
+	expect(t, d, c, "ok", "before it expires")
+	now = expiry.Add(-1)
+	expect(t, d, c, "ok", "a nanosecond before it expires")
+	now = expiry
+	expect(t, d, c, "unauthenticated", "when it expires")
+	now = expiry.Add(-24 * time.Hour)
+	expect(t, d, c, "unauthenticated", "the clock has gone back a day")
+	d.keys.forget(keyIDOf(c.record.ID), 0)
+	expect(t, d, c, "unauthenticated", "and it was read again")
+	expect(t, d, later, "ok", "another key, that has not expired yet")
+}
+
+// fill puts many customers into memory without a store behind them.
+func fill(t testing.TB, d *Directory, count int) []customer {
+	t.Helper()
+	random := mathrand.NewChaCha8([32]byte{1})
+	var some []customer
+	for i := range count {
+		c := newCustomer(t, tenantID(i), random)
+		c.record.Scopes = identity.Scopes{Functions: []lightcone.FunctionName{"resize", "echo"}}
+		text, err := json.Marshal(c.record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		about, err := json.Marshal(c.tenant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := d.clock.now()
+		if !d.keys.take(keyIDOf(c.record.ID), seen{answer{found, 1, 0}, text, now}) || !d.tenants.take(c.tenant.ID, seen{answer{found, 1, 0}, about, now}) {
+			t.Fatal("not taken")
+		}
+		d.filter.add(keyIDOf(c.record.ID))
+		if i < 1000 {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
+func TestAHitAllocatesNothing(t *testing.T) {
+	d := newDirectory(t, Config{Origin: onFile(t)})
+	presented := []byte(fill(t, d, 10)[3].key.Text())
+	if allocations := testing.AllocsPerRun(1000, func() {
+		if _, _, err := d.Authorize(presented, "resize"); err != nil {
+			t.Fatal(err)
+		}
+	}); allocations != 0 {
+		t.Errorf("%v allocations a call", allocations)
+	}
+}
+
+// heap is what is in use after everything unused was collected.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+func TestAHundredThousandTenantsFit(t *testing.T) {
+	const count, most = 100_000, 600
+	d := newDirectory(t, Config{Origin: onFile(t)})
+	if err := d.filter.rebuild(t.Context(), d.config.Origin); err != nil {
+		t.Fatal(err)
+	}
+	before := heap()
+	fill(t, d, count)
+	d.wantFilter()
+	each := float64(heap()-before) / count
+	t.Logf("%.0f bytes a tenant with one key, %d keys and %d tenants held", each, d.keys.held.EstimatedSize(), d.tenants.held.EstimatedSize())
+	if d.keys.held.EstimatedSize() != count || d.tenants.held.EstimatedSize() != count || each > most {
+		t.Errorf("%.0f bytes a tenant, want at most %d", each, most)
+	}
+	runtime.KeepAlive(d)
+}
+
+func TestCallersAtOnceCauseOneRead(t *testing.T) {
+	store := onFile(t)
+	o := &operator{t: t, store: store}
+	c := o.customer("good")
+	d := start(t, Config{Origin: store})
+	store.slow.Store(int64(50 * time.Millisecond))
+	before := store.reads.Load()
+	var callers sync.WaitGroup
+	for range 100 {
+		callers.Go(func() { expect(t, d, c, "ok", "one of a hundred") })
+	}
+	callers.Wait()
+	if reads := store.reads.Load() - before; reads != 2 {
+		t.Errorf("%d reads for a key and a tenant", reads)
+	}
+}
+
+func BenchmarkAuthorize(b *testing.B) {
+	d := newDirectory(b, Config{Origin: onFile(b), FreshFor: time.Hour})
+	var presented [][]byte
+	for _, c := range fill(b, d, 100_000) {
+		presented = append(presented, []byte(c.key.Text()))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if _, _, err := d.Authorize(presented[i%len(presented)], "resize"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
