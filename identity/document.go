@@ -53,7 +53,7 @@ func (d QuotaDocument) Quota() (lightcone.Quota, error) {
 		q.ConcurrentCalls = *d.ConcurrentCalls
 	}
 	if d.CPUSecondsPerMonth != nil {
-		q.CPUPerMonth = time.Duration(*d.CPUSecondsPerMonth * float64(time.Second))
+		q.CPUPerMonth = time.Duration(math.Round(*d.CPUSecondsPerMonth * float64(time.Second)))
 	}
 	if d.BytesPerMonth != nil {
 		q.BytesPerMonth = *d.BytesPerMonth
