@@ -61,7 +61,7 @@ func (c *cluster) admitWorkloads(ctx context.Context) error {
 	}
 	defer operator.Close()
 	var roles []consul.JobRole
-	for _, job := range []string{"gateway", "scheduler"} {
+	for _, job := range []string{"gateway", "identity", "redis", "scheduler"} {
 		role := "lightcone-" + job
 		if err := operator.PutRole(ctx, role, job); err != nil {
 			return err

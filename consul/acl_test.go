@@ -24,6 +24,8 @@ var deeds = map[string]func(context.Context, *Client) error{
 	"see worker-echo":    func(ctx context.Context, c *Client) error { return see(ctx, c, "worker-echo") },
 	"see gateway":        func(ctx context.Context, c *Client) error { return see(ctx, c, "gateway") },
 	"see gateway-manage": func(ctx context.Context, c *Client) error { return see(ctx, c, "gateway-manage") },
+	"see redis":          func(ctx context.Context, c *Client) error { return see(ctx, c, "redis") },
+	"see the Sentinels":  func(ctx context.Context, c *Client) error { return see(ctx, c, "redis-sentinel") },
 	"see nodes": func(ctx context.Context, c *Client) error {
 		options, cancel := c.reading(ctx)
 		defer cancel()
@@ -33,12 +35,15 @@ var deeds = map[string]func(context.Context, *Client) error{
 		}
 		return err
 	},
-	"write the scheduler's key": func(ctx context.Context, c *Client) error {
-		_, err := c.CompareAndSet(ctx, "lightcone/scheduler/x", nil, 0)
+	"write the scheduler's key": func(ctx context.Context, c *Client) error { return change(ctx, c, "lightcone/scheduler/x") },
+	"change who may call":       func(ctx context.Context, c *Client) error { return change(ctx, c, "lightcone/identity/keys/x") },
+	"read who may call": func(ctx context.Context, c *Client) error {
+		_, _, err := c.Get(ctx, "lightcone/identity/keys/x")
 		return err
 	},
+	"put in quarantine": func(ctx context.Context, c *Client) error { return change(ctx, c, "lightcone/quarantine/x") },
 	"read another key": func(ctx context.Context, c *Client) error {
-		_, _, err := c.Get(ctx, "lightcone/identity/x")
+		_, _, err := c.Get(ctx, "lightcone/identities")
 		return err
 	},
 	"open a session": func(ctx context.Context, c *Client) error {
@@ -71,6 +76,11 @@ func see(ctx context.Context, c *Client, service string) error {
 	return err
 }
 
+func change(ctx context.Context, c *Client, key string) error {
+	_, err := c.CompareAndSet(ctx, key, nil, 0)
+	return err
+}
+
 func register(ctx context.Context, c *Client, service string) error {
 	options := api.ServiceRegisterOpts{}.WithContext(ctx)
 	return c.api.Agent().ServiceRegisterOpts(&api.AgentServiceRegistration{ID: "deed-" + service, Name: service, Port: 1}, options)
@@ -78,18 +88,20 @@ func register(ctx context.Context, c *Client, service string) error {
 
 // allowed is what each policy lets its token do, and nothing else.
 var allowed = map[string][]string{
-	"gateway":    {"see worker-echo", "see nodes"},
+	"gateway":    {"see worker-echo", "see nodes", "see the Sentinels", "read who may call", "put in quarantine"},
+	"identity":   {"see nodes", "see the Sentinels", "read who may call", "change who may call", "put in quarantine"},
+	"redis":      {"see nodes", "see the Sentinels", "see redis"},
 	"front-door": {"see gateway", "see nodes"},
 	"scheduler": {
-		"see worker-echo", "see gateway", "see gateway-manage", "see nodes",
+		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes",
 		"write the scheduler's key", "open a session",
 	},
 	"worker":       {},
-	"ui":           {"see worker-echo", "see gateway", "see gateway-manage", "see nodes"},
-	"consul-agent": {"see worker-echo", "see gateway", "see gateway-manage", "see nodes", "register a node"},
-	"nomad-server": {"see worker-echo", "see gateway", "see gateway-manage", "see nodes", "read the agent", "register nomad"},
+	"ui":           {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes"},
+	"consul-agent": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes", "register a node"},
+	"nomad-server": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes", "read the agent", "register nomad"},
 	"nomad-client": {
-		"see worker-echo", "see gateway", "see gateway-manage", "see nodes",
+		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes",
 		"read the agent", "register nomad", "register worker-echo",
 	},
 }
@@ -109,7 +121,7 @@ func TestPoliciesAllowWhatTheyNameAndNoMore(t *testing.T) {
 		t.Errorf("the second bootstrap: %v", err)
 	}
 	m := a.client(root)
-	for _, service := range []string{"worker-echo", "gateway", "gateway-manage"} {
+	for _, service := range []string{"worker-echo", "gateway", "gateway-manage", "redis", "redis-sentinel"} {
 		enlist(t, m, service, service, "passing")
 	}
 	policies := Policies()

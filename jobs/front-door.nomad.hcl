@@ -30,13 +30,13 @@ variable "port" {
 }
 
 variable "operator_bind" {
-  description = "Address of the operators' port: statistics, and the metrics of every service. Never a public one."
+  description = "Address of the operators' port: statistics, the metrics of every service, and the management plane. Never a public one."
   type        = string
   default     = "127.0.0.1"
 }
 
 variable "operator_port" {
-  description = "Port of the operators' pages."
+  description = "Port of the operators' pages and of the management plane."
   type        = number
   default     = 8404
 }
@@ -76,7 +76,9 @@ variable "cpu" {
 }
 
 locals {
-  binds = join("\n", [for address in var.bind : "  bind ${address}:${var.port}"])
+  # The management plane's routes: on the operators' port, and on no other.
+  managed = ["/v1/tenants", "/v1/keys", "/v1/audit", "/v1/quarantine"]
+  binds   = join("\n", [for address in var.bind : "  bind ${address}:${var.port}"])
   # Lines of their own, not a server-template: that does not heed tcp-ut.
   gateways = join("\n", [
     for i in range(1, var.most_gateways + 1) : "  server gateway${i} _gateway._tcp.service.consul tcp-ut 2s"
@@ -87,7 +89,7 @@ locals {
   # One instance's metrics, for the links in Consul's UI; the operator's key is the
   # password.
   measured = merge(
-    { gateway = "gateway-manage", scheduler = "scheduler" },
+    { gateway = "gateway-manage", scheduler = "scheduler", identity = "identity" },
     { for name in split(",", var.functions) : "worker-${name}" => "worker-${name}-manage" },
   )
   metrics_routes = join("\n", [
@@ -244,7 +246,18 @@ job "front-door" {
             stats enable
             stats uri /haproxy
             stats refresh 5s
+            acl managed path ${join(" ", local.managed)}
+            acl managed path_beg ${join("/ ", local.managed)}/
+            use_backend identity if managed
           ${local.metrics_routes}
+
+          backend identity
+            option httpchk GET /readyz
+            http-check expect status 200
+            # What may have been done is not sent again: a key would be made twice.
+            retry-on conn-failure
+            default-server check inter 1s fastinter 200ms fall 2 rise 1 resolvers consul resolve-prefer ipv4 resolve-opts allow-dup-ip init-addr none
+            server-template one 8 _identity._tcp.service.consul
 
           ${local.metrics_backends}
         HAPROXY

@@ -57,6 +57,12 @@ variable "max_wait" {
   default     = "200ms"
 }
 
+variable "redis_service" {
+  description = "The Sentinels' service in Consul; \"\" is for a region without Redis."
+  type        = string
+  default     = "redis-sentinel"
+}
+
 variable "cpu" {
   description = "CPU share, in MHz."
   type        = number
@@ -192,21 +198,16 @@ job "gateway" {
         LIGHTCONE_FUNCTIONS         = "${var.functions}"
         LIGHTCONE_MAX_WAIT          = "${var.max_wait}"
         LIGHTCONE_MEMORY_MIB        = "${var.memory}"
-        LIGHTCONE_CALLERS_FILE      = "${NOMAD_SECRETS_DIR}/callers.json"
         LIGHTCONE_FLEET_KEY_FILE    = "${NOMAD_SECRETS_DIR}/fleet.key"
         LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
+        # Who may call is in Consul; Redis answers sooner, and for all gateways.
+        LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
+        LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
+        LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
       # with other keys, count keys_revision up, and the update is like any other.
-      template {
-        destination = "${NOMAD_SECRETS_DIR}/callers.json"
-        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .callers }}{{ end }}"
-        perms       = "0600"
-        uid         = 65534
-        gid         = 65534
-        change_mode = "noop"
-      }
       template {
         destination = "${NOMAD_SECRETS_DIR}/fleet.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .fleet_key }}{{ end }}"
@@ -218,6 +219,22 @@ job "gateway" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .operator_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/redis.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .redis_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/sentinel.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .sentinel_password }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

@@ -11,6 +11,8 @@ locals {
   })
   keyed = merge(local.released, { keys_revision = var.keys_revision })
 
+  redis_service = var.redis.enabled ? "redis-sentinel" : ""
+
   # Defaults that depend on the demand. Floors and ceilings also go to the scheduler.
   functions = { for name, f in var.functions : name => {
     executable = f.executable
@@ -67,6 +69,45 @@ resource "nomad_job" "gateway" {
       functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
       max_wait  = var.max_wait
       memory    = var.gateway_memory_mb
+
+      redis_service = local.redis_service
+    })
+  }
+}
+
+# The cache that gateways share, and the management plane. Gateways and these do not
+# wait for each other: each goes on without the others.
+resource "nomad_job" "redis" {
+  count = var.redis.enabled ? 1 : 0
+
+  jobspec          = file("${local.specifications}/redis.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.everywhere, {
+      keys_revision = var.keys_revision
+      port          = var.redis.port
+      sentinel_port = var.redis.sentinel_port
+      cpu           = var.redis.cpu
+      memory        = var.redis.memory
+    })
+  }
+}
+
+resource "nomad_job" "identity" {
+  jobspec          = file("${local.specifications}/identity.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.keyed, {
+      count         = var.identity.count
+      cpu           = var.identity.cpu
+      memory        = var.identity.memory
+      redis_service = local.redis_service
     })
   }
 }

@@ -178,6 +178,9 @@ func TestUnusableVariables(t *testing.T) {
 		{"max_wait=long", "The max_wait must be a duration"},
 		{"front_door={port=80}", "The front door's ports must be two different ones"},
 		{"front_door={count=0}", "The front door must have at least 1 load balancer"},
+		{"redis={memory=32}", "The memory of a Redis server must be at least 64 MB"},
+		{"redis={port=26379}", "The ports of Redis and its Sentinels must be two different ones"},
+		{"identity={count=1.5}", "The instances of the management plane must be a whole number from 1 to 7."},
 		{"schedulers=0", "The schedulers must be a whole number from 1 to 7."},
 		{"bulk={shares=0}", "The bulk shares must be 1 to 1000"},
 	} {
@@ -214,7 +217,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		}
 	}
 	slices.Sort(addresses)
-	want := []string{"nomad_job.front_door", "nomad_job.gateway", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
+	want := []string{"nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
 	if !slices.Equal(addresses, want) {
 		t.Errorf("it plans %q, want %q", addresses, want)
 	}
@@ -234,6 +237,10 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "datacenters", `["*"]`},
 		{"nomad_job.scheduler", "policies", `[{"ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
 		{"nomad_job.front_door", "bind", `["*"]`},
+		{"nomad_job.gateway", "redis_service", "redis-sentinel"},
+		{"nomad_job.redis[0]", "memory", "256"},
+		{"nomad_job.identity", "count", "2"},
+		{"nomad_job.identity", "redis_service", "redis-sentinel"},
 		{"nomad_job.resize_bulk", "shares", "3"},
 	} {
 		if got := variables[test.address][test.variable]; got != test.value {
@@ -242,6 +249,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 	}
 	for name, value := range map[string]string{
 		"front_door_urls": `["http://127.0.0.1:8080"]`, "consul_ui": `"http://127.0.0.1:8500/ui"`, "nomad_ui": `"` + n.address + `/ui"`, "operator_url": `"http://127.0.0.1:8404"`,
+		"management_url": `"http://127.0.0.1:8404"`,
 	} {
 		if got := string(saved.PlannedValues.Outputs[name].Value); got != value {
 			t.Errorf("output %s is %s, want %s", name, got, value)

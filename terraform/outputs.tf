@@ -8,6 +8,11 @@ output "operator_url" {
   value       = "http://${var.front_door.operator_bind}:${var.front_door.operator_port}"
 }
 
+output "management_url" {
+  description = "Where `lightcone tenant`, `key` and `audit` reach the management plane (LIGHTCONE_MANAGE_URL), on the front door's host."
+  value       = "http://${var.front_door.operator_bind}:${var.front_door.operator_port}"
+}
+
 output "consul_ui" {
   description = "Consul's UI."
   value       = "${var.consul_address}/ui"

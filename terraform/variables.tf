@@ -134,7 +134,7 @@ variable "max_wait" {
 }
 
 variable "front_door" {
-  description = "The load balancers: how many, the addresses they bind, the operators' address, the ports for calls and for operators, and CPU (MHz) and memory (MB) of each."
+  description = "The load balancers: how many, the addresses they bind, the operators' address (never a public one), the ports for calls and for operators, and CPU (MHz) and memory (MB) of each."
   type = object({
     count         = optional(number, 1)
     bind          = optional(list(string), ["*"])
@@ -171,6 +171,45 @@ variable "schedulers" {
   validation {
     condition     = var.schedulers >= 1 && var.schedulers <= 7 && floor(var.schedulers) == var.schedulers
     error_message = "The schedulers must be a whole number from 1 to 7."
+  }
+}
+
+variable "redis" {
+  description = <<-TEXT
+    The cache that gateways share: three Redis servers and three Sentinels on hosts of their own, their ports, and CPU (MHz) and
+    memory (MB) of a server. Without it (enabled = false), gateways ask Consul, and a revoked key is refused later.
+  TEXT
+  type = object({
+    enabled       = optional(bool, true)
+    port          = optional(number, 6379)
+    sentinel_port = optional(number, 26379)
+    cpu           = optional(number, 200)
+    memory        = optional(number, 256)
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = alltrue([for port in [var.redis.port, var.redis.sentinel_port] : port >= 1024 && port <= 65535]) && var.redis.port != var.redis.sentinel_port
+    error_message = "The ports of Redis and its Sentinels must be two different ones from 1024 to 65535."
+  }
+  validation {
+    condition     = var.redis.memory >= 64
+    error_message = "The memory of a Redis server must be at least 64 MB; half of it is for the cache."
+  }
+}
+
+variable "identity" {
+  description = "The management plane of tenants and keys: how many instances, and CPU (MHz) and memory (MB) of each."
+  type = object({
+    count  = optional(number, 2)
+    cpu    = optional(number, 100)
+    memory = optional(number, 128)
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = var.identity.count >= 1 && var.identity.count <= 7 && floor(var.identity.count) == var.identity.count
+    error_message = "The instances of the management plane must be a whole number from 1 to 7."
   }
 }
 

@@ -72,7 +72,8 @@ client {
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
   }
 
-  # What tasks see of the host's file system: libraries, and the load balancer.
+  # What tasks see of the host's file system: libraries, the load balancer, and Redis
+  # with what its scripts call. Links cannot be linked: sh and redis-server are some.
   chroot_env {
     "/etc/alternatives"       = "/etc/alternatives"
     "/etc/fonts"              = "/etc/fonts"
@@ -83,6 +84,12 @@ client {
     "/lib64"                  = "/lib64"
     "/usr/lib/x86_64-linux-gnu" = "/usr/lib/x86_64-linux-gnu"
     "/usr/sbin/haproxy"       = "/usr/sbin/haproxy"
+    "/usr/bin/dash"           = "/bin/sh"
+    "/usr/bin/mv"             = "/usr/bin/mv"
+    "/usr/bin/sleep"          = "/usr/bin/sleep"
+    "/usr/bin/timeout"        = "/usr/bin/timeout"
+    "/usr/bin/redis-cli"      = "/usr/bin/redis-cli"
+    "/usr/bin/redis-check-rdb" = "/usr/bin/redis-server"
   }
 
   # For resize-bulk: the folder whose photographs it reads and writes.

@@ -19,9 +19,12 @@ import (
 type regionKeys struct {
 	Path  string
 	Items struct {
-		Callers     string `json:"callers"`      // JSON: see caller
-		FleetKey    string `json:"fleet_key"`    // gateways and schedulers show it to workers
-		OperatorKey string `json:"operator_key"` // the management listeners' key
+		Callers     string `json:"callers"`                    // JSON: see caller
+		FleetKey    string `json:"fleet_key"`                  // gateways and schedulers show it to workers
+		OperatorKey string `json:"operator_key"`               // the management listeners' key
+		Redis       string `json:"redis_password"`             // gateways and the management plane show it to Redis
+		Replication string `json:"redis_replication_password"` // Redis servers and Sentinels show it to each other
+		Sentinel    string `json:"sentinel_password"`          // whoever asks a Sentinel which Redis is master
 	}
 }
 
@@ -31,8 +34,8 @@ func newKeysCommand() *cobra.Command {
 		Use:   "keys",
 		Short: "Make the keys of a region",
 		Long: `Make the keys of a region, once: demo.key for calls, operator.key for the
-management listeners, fleet.key between services, and keys.json, the Nomad
-variable from which the services take them:
+management listeners, fleet.key between services, three passwords of Redis and its
+Sentinels, and keys.json, the Nomad variable from which the services take them:
 
   nomad var put -in=json @keys.json
 
@@ -61,17 +64,22 @@ func makeKeys(folder string, tenant lightcone.TenantID) error {
 	if err != nil {
 		return err
 	}
-	fleet, err := fleetKeyFile(filepath.Join(folder, "fleet.key"))
-	if err != nil {
-		return err
+	variable := regionKeys{Path: "nomad/jobs"}
+	for name, secret := range map[string]*string{
+		"fleet.key":                  &variable.Items.FleetKey,
+		"redis.password":             &variable.Items.Redis,
+		"redis-replication.password": &variable.Items.Replication,
+		"sentinel.password":          &variable.Items.Sentinel,
+	} {
+		if *secret, err = sharedSecretFile(filepath.Join(folder, name)); err != nil {
+			return err
+		}
 	}
 	callers, err := json.Marshal([]caller{{ID: demo.ID(), SHA256: demo.Digest(), Tenant: tenant}})
 	if err != nil {
 		return err
 	}
-	variable := regionKeys{Path: "nomad/jobs"}
-	variable.Items.Callers = string(callers)
-	variable.Items.FleetKey, variable.Items.OperatorKey = fleet, operator.Text()
+	variable.Items.Callers, variable.Items.OperatorKey = string(callers), operator.Text()
 	document, err := json.MarshalIndent(variable, "", "  ")
 	if err != nil {
 		return err
@@ -79,8 +87,9 @@ func makeKeys(folder string, tenant lightcone.TenantID) error {
 	return writeSecret(filepath.Join(folder, "keys.json"), string(document)+"\n")
 }
 
-// fleetKeyFile reads the fleet's key, or makes one where there is none.
-func fleetKeyFile(name string) (string, error) {
+// sharedSecretFile reads a secret that services share, or makes one where there is
+// none: letters, digits, dashes and underscores, which need no quotes anywhere.
+func sharedSecretFile(name string) (string, error) {
 	if key, err := secretFile(name); !errors.Is(err, os.ErrNotExist) {
 		return key, err
 	}

@@ -38,7 +38,8 @@ func TestKeys(t *testing.T) {
 	}
 	make()
 	files := contents(t, folder)
-	if diff := cmp.Diff([]string{"demo.key", "fleet.key", "keys.json", "operator.key"}, slices.Sorted(maps.Keys(files))); diff != "" {
+	all := []string{"demo.key", "fleet.key", "keys.json", "operator.key", "redis-replication.password", "redis.password", "sentinel.password"}
+	if diff := cmp.Diff(all, slices.Sorted(maps.Keys(files))); diff != "" {
 		t.Fatal(diff)
 	}
 	for name := range files {
@@ -58,8 +59,21 @@ func TestKeys(t *testing.T) {
 	if strings.Contains(files["keys.json"], strings.Trim(secret, "_")) {
 		t.Error("keys.json has the demo key's secret")
 	}
-	if variable.Path != "nomad/jobs" || variable.Items.FleetKey+"\n" != files["fleet.key"] || variable.Items.OperatorKey+"\n" != files["operator.key"] || len(variable.Items.FleetKey) < 40 {
+	if variable.Path != "nomad/jobs" || variable.Items.OperatorKey+"\n" != files["operator.key"] {
 		t.Errorf("keys.json does not hold the keys of the other files: %s", files["keys.json"])
+	}
+	shared := map[string]string{
+		"fleet.key": variable.Items.FleetKey, "redis.password": variable.Items.Redis,
+		"redis-replication.password": variable.Items.Replication, "sentinel.password": variable.Items.Sentinel,
+	}
+	different := map[string]bool{}
+	for name, secret := range shared {
+		if different[secret] = true; secret+"\n" != files[name] || len(secret) < 40 {
+			t.Errorf("keys.json does not hold what is in %s: %q", name, secret)
+		}
+	}
+	if len(different) != len(shared) {
+		t.Errorf("secrets are alike: %v", different)
 	}
 	// What a gateway makes of it.
 	callers, err := callersFile(write(t, filepath.Join(t.TempDir(), "callers.json"), variable.Items.Callers))
@@ -96,7 +110,7 @@ func TestKeys(t *testing.T) {
 
 func TestKeysThatCannotBeMade(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "file"), "")
-	for _, spoilt := range []string{"demo.key", "operator.key", "fleet.key"} {
+	for _, spoilt := range []string{"demo.key", "operator.key", "fleet.key", "sentinel.password"} {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, spoilt), "\n")
 		code, _, stderr := runCommand(t, "", "keys", "--out", folder)
@@ -116,7 +130,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 	if code, _, stderr := runCommand(t, "", "keys", "--out", t.TempDir(), "--tenant", "Acme!"); code != exitUsage || !strings.Contains(stderr, "--tenant") {
 		t.Errorf("a tenant that is none: exit code %d, %s", code, stderr)
 	}
-	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"callers":"","fleet_key":"","operator_key":""}}`) {
+	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"callers":"","fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":""}}`) {
 		t.Errorf("what `nomad var put -in=json` reads: %s, %v", text, err)
 	}
 }

@@ -1,6 +1,15 @@
-# The gateways' task: find the workers of every function, and nothing else.
+# The gateways' task: find the workers of every function and the Sentinels, read who may call, put bad input in quarantine.
 service_prefix "worker-" {
   policy = "read"
+}
+service "redis-sentinel" {
+  policy = "read"
+}
+key_prefix "lightcone/identity/" {
+  policy = "read"
+}
+key_prefix "lightcone/quarantine/" {
+  policy = "write"
 }
 node_prefix "" {
   policy = "read"

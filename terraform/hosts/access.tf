@@ -20,7 +20,7 @@ locals {
   }]...)
 
   # A task of one of these jobs gets the role of the same name.
-  job_roles = ["gateway", "scheduler"]
+  job_roles = ["gateway", "identity", "redis", "scheduler"]
 
   # Objects of Consul's HTTP API (/v1/acl/KIND), in the order of their references.
   access = concat(

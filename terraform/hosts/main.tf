@@ -22,7 +22,7 @@ locals {
   scripts = { for file in fileset("${path.module}/scripts", "*.sh") : file => filesha256("${path.module}/scripts/${file}") }
   packages = { for name, roles in local.roles : name => var.packages != null ? var.packages : concat(
     ["ca-certificates", "curl", "unzip"],
-    contains(roles, "worker") ? ["libvips42"] : [],
+    contains(roles, "worker") ? ["libvips42", "redis-server"] : [],
     contains(roles, "edge") ? ["haproxy"] : [],
   ) }
 

@@ -189,7 +189,7 @@ variable "nomad_sha256" {
 }
 
 variable "packages" {
-  description = "Debian packages for every host. By default, what each role needs: libvips42 on workers, haproxy on edges. [] leaves apt alone."
+  description = "Debian packages for every host. By default, what each role needs: libvips42 and redis-server on workers, haproxy on edges. [] leaves apt alone."
   type        = list(string)
   default     = null
 

@@ -15,10 +15,12 @@ if [ ${#missing[@]} -gt 0 ]; then
 	"${apt[@]}" update
 	"${apt[@]}" install --no-install-recommends "${missing[@]}"
 fi
-# Nomad runs HAProxy; Debian's own unit would run another, with nothing to do.
-if [ "$init" = systemd ] && [[ " ${missing[*]} " = *" haproxy "* ]]; then
-	systemctl disable --now haproxy.service
-fi
+# Nomad runs HAProxy and Redis; Debian's own units would run others, with nothing to do.
+for package in haproxy redis-server; do
+	if [ "$init" = systemd ] && [[ " ${missing[*]} " = *" $package "* ]]; then
+		systemctl disable --now "$package.service"
+	fi
+done
 
 for user in consul nomad; do
 	id "$user" >/dev/null 2>&1 || useradd --system --user-group --no-create-home --home-dir "/var/lib/$user" --shell /usr/sbin/nologin "$user"
