@@ -182,7 +182,7 @@ func whyRefused(reasons api.TxnErrors, paths []string) error {
 		return errors.Join(others...)
 	}
 	if conflict == nil {
-		return errors.New("Consul refused the transaction without a reason")
+		return errors.New("the transaction was refused without a reason")
 	}
 	return conflict
 }

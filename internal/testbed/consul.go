@@ -97,7 +97,7 @@ func (c *Consul) Restart() {
 func (c *Consul) awaitLeader() {
 	c.t.Helper()
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	c.awaitUp(consulBound, "Consul has a leader", func() bool {
+	c.await(consulBound, "Consul has a leader", func() bool {
 		request, err := http.NewRequest(http.MethodGet, "http://"+c.Address+"/v1/kv/nothing?consistent", nil)
 		if err != nil {
 			c.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,8 +138,26 @@ func (p *process) Kill() {
 	<-p.exited
 }
 
-// Freeze stops the server from running, with its connections open, until Thaw.
-func (p *process) Freeze() { p.signal(syscall.SIGSTOP) }
+// Freeze stops the server from running, with its connections open, until Thaw. When
+// it returns, no thread of the server runs any more.
+func (p *process) Freeze() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	p.await(10*time.Second, "every thread has stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.command.Process.Pid))
+		return err == nil && len(threads) > 0 && !slices.ContainsFunc(threads, runs)
+	})
+}
+
+// runs says whether a thread is in another state than stopped, by proc_pid_stat(5).
+func runs(thread string) bool {
+	stat, err := os.ReadFile(thread)
+	if err != nil {
+		return false // it has ended
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(after, "T")
+}
 
 // Thaw lets a frozen server run on.
 func (p *process) Thaw() { p.signal(syscall.SIGCONT) }
@@ -150,8 +169,8 @@ func (p *process) signal(signal syscall.Signal) {
 	}
 }
 
-// awaitUp waits for a condition while the server runs.
-func (p *process) awaitUp(bound time.Duration, what string, holds func() bool) {
+// await waits for a condition while the server is there.
+func (p *process) await(bound time.Duration, what string, holds func() bool) {
 	p.t.Helper()
 	deadline := time.Now().Add(bound)
 	for !holds() {

@@ -140,7 +140,7 @@ func values(t *trial) {
 	t.holds("empty", "", version)
 	t.holds("odd", odd, version)
 	value := []byte("before")
-	version = t.commit(document.Change{Path: "own", Value: value})
+	version = t.commit(document.Change{Path: "own", Value: value}, put("large", strings.Repeat("l", 64<<10), 0)) // no store keeps this in one page
 	copy(value, "behind")
 	got, _, err := t.store.Get(t.ctx, "own")
 	if err != nil {

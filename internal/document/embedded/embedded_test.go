@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,6 +153,40 @@ func TestAContextEndsTheWaitForOtherCommits(t *testing.T) {
 	if _, found, err := s.Get(t.Context(), "a"); found || err != nil {
 		t.Errorf("it is there: %v", err)
 	}
+}
+
+// A commit that falls between a Wait's look at the file and its rest must wake it.
+// Each of many commits is the last that a Wait can hear, at about that moment.
+func TestACommitAtTheWorstMomentWakes(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "documents"))
+	s.db.NoSync = true // for speed: what is tried here is not the disk
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	begin, heard := make(chan uint64), make(chan error)
+	go func() {
+		for version := range begin {
+			for spin := range rand.IntN(20_000) { // some of the microseconds that a commit takes
+				_ = spin
+			}
+			_, _, err := s.Wait(ctx, "a", version)
+			heard <- err
+		}
+		close(heard)
+	}()
+	version := uint64(0)
+	for range 5000 {
+		begin <- version
+		next, err := s.Commit(ctx, document.Change{Path: "a", Version: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-heard; err != nil {
+			t.Fatal(err)
+		}
+		version = next
+	}
+	close(begin)
+	<-heard
 }
 
 // writeForEver commits the numbers from the last one on, each in three documents, and prints
