@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lightcone/functions"
+	"lightcone/gateway/admission"
 	"lightcone/gateway/quarantine"
 	"lightcone/internal/document/embedded"
 	"lightcone/internal/problem"
@@ -28,6 +30,12 @@ func TestDeadlyInputIsNotRunAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rules := admission.DefaultConfig()
+	rules.Breaker.Calls, rules.Breaker.Crashes = 32, 32 // the tenant's own breaker is not what this is about
+	tenants, err := admission.NewTable(rules, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	var runs atomic.Int64
 	s := serve(t, 1, func(call *functions.Call, answer *functions.Answer) error {
 		runs.Add(1)
@@ -35,7 +43,7 @@ func TestDeadlyInputIsNotRunAgain(t *testing.T) {
 			return problem.New(kind, "A sentence.")
 		}
 		return echo(call, answer)
-	}, func(c *Config) { c.Quarantine = book })
+	}, func(c *Config) { c.Quarantine, c.Tenants = book, tenants })
 	for _, test := range []struct {
 		kind   problem.Kind
 		deadly bool

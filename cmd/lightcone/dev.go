@@ -15,7 +15,9 @@ import (
 
 	supervisor "lightcone/functions/runtime"
 	"lightcone/gateway"
-	"lightcone/identity"
+	"lightcone/identity/management"
+	"lightcone/internal/document"
+	"lightcone/internal/document/embedded"
 	"lightcone/internal/run"
 )
 
@@ -75,8 +77,17 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return err
 	}
-	callers, err := identity.NewKeyring([]identity.Record{{ID: demo.ID(), Digest: demo.Digest(), Tenant: "demo", Scopes: identity.Scopes{All: true}}})
+	store, err := embedded.Open(filepath.Join(flags.data, "management.db"))
 	if err != nil {
+		return err
+	}
+	defer func() { _ = store.Close() }() // everything that was acknowledged is on the disk
+	identities := document.Below(store, identityPrefix)
+	manager, err := management.New(management.Config{Store: identities, Logger: logger.With("component", "management")})
+	if err != nil {
+		return err
+	}
+	if err := admitDemo(ctx, manager, demo, string(operator.ID())); err != nil {
 		return err
 	}
 	specs, err := catalogue(flags)
@@ -101,20 +112,29 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
+	known, err := thresholdConfig{
+		identities: identities, inputs: document.Below(store, quarantinePrefix),
+		region: management.NewSpent(document.Below(store, spentPrefix)), registry: registry, logger: logger,
+	}.start(ctx, group)
+	if err != nil {
+		return errors.Join(err, group.Stop())
+	}
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		config := gateway.DefaultConfig()
+		config.Tenants, config.Quarantine = known.tenants, known.quarantine
 		config.Details = func() any { return isolation(worker) }
-		door, err = gateway.New(config, worker, callers, registry, logger.With("component", "gateway"))
+		door, err = gateway.New(config, worker, known.directory, registry, logger.With("component", "gateway"))
 		if err != nil {
 			return nil, err
 		}
 		return serve(group, "gateway", flags.api, "--api", door.Serve, door.Shutdown)
 	})
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
-		return serveManagement(group, flags.manage, management{
+		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return worker.Status(), worker.Ready() },
+			api:   managed(manager, known.quarantine),
 		})
 	})
 	// A start that failed has ended the group; Wait then tells why.

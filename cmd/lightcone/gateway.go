@@ -2,25 +2,31 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"lightcone"
 	"lightcone/consul"
 	"lightcone/gateway"
+	"lightcone/identity/edge"
 	"lightcone/internal/run"
 )
 
 // gatewayFlags are the flags of `lightcone gateway`.
 type gatewayFlags struct {
 	serviceFlags
-	listen, functions, callersFile string
-	memory                         int
-	maxWait, drainDelay            time.Duration
+	listen, functions       string
+	certificateFile, tlsKey string
+	memory                  int
+	maxWait, drainDelay     time.Duration
+	redis                   redisFlags
 }
 
 func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
@@ -34,7 +40,9 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	flags.serviceFlags.register(f)
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
-	f.StringVar(&flags.callersFile, "callers-file", "", "JSON `file` of the keys that may call: [{\"id\",\"sha256\",\"tenant\",\"functions\"}]")
+	f.StringVar(&flags.certificateFile, "tls-certificate-file", "", "PEM `file` with the certificate chain for HTTPS; without it calls come in the clear")
+	f.StringVar(&flags.tlsKey, "tls-key-file", "", "PEM `file` with the certificate's key; both files are read again when they change")
+	flags.redis.register(f)
 	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
 	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")
@@ -85,13 +93,6 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := required(command, "callers-file"); err != nil {
-		return err
-	}
-	callers, err := callersFile(flags.callersFile)
-	if err != nil {
-		return err
-	}
 	fleetKey, operator, err := flags.keys()
 	if err != nil {
 		return err
@@ -102,33 +103,57 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	}
 	defer catalogue.Close()
 	registry := newRegistry()
-	fleet, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: registry})
-	if err != nil {
-		return err
-	}
 
 	group := run.New(logger)
 	group.StopBound = longestTimeout + 5*time.Second
+	known, err := flags.threshold(ctx, group, catalogue, registry, logger)
+	if err != nil {
+		return errors.Join(err, group.Stop())
+	}
+	config.Tenants, config.Quarantine = known.tenants, known.quarantine
+	fleet, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: registry, Confined: known.tenants.Confined})
+	if err != nil {
+		return errors.Join(err, group.Stop())
+	}
 	_ = group.Start(ctx, "workers", func(context.Context) (run.Stop, error) {
 		return followWorkers(catalogue, fleet, declared, fleetKey, logger), nil
 	})
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
-		if door, err = gateway.New(config, fleet, callers, registry, logger); err != nil {
+		if door, err = gateway.New(config, fleet, known.directory, registry, logger); err != nil {
 			return nil, err
 		}
 		return serve(group, "gateway", flags.listen, "--listen", door.Serve, door.Shutdown)
 	})
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
-		return serveManagement(group, flags.manage, management{
+		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return door.Demand(), fleet.Ready() },
 			operate: map[string]func(http.ResponseWriter){
 				"GET " + demandPath: func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, door.Demand()) },
 			},
+			api: quarantined(known.quarantine),
 		})
 	})
 	return group.Wait(ctx)
+}
+
+// threshold is what the gateway knows of its callers: from Redis and Consul.
+func (flags gatewayFlags) threshold(ctx context.Context, group *run.Group, catalogue *consul.Client, registry *prometheus.Registry, logger *slog.Logger) (*threshold, error) {
+	config := thresholdConfig{
+		identities: consul.NewDocuments(catalogue, identityPrefix, true),
+		inputs:     consul.NewDocuments(catalogue, quarantinePrefix, false),
+		registry:   registry, logger: logger,
+	}
+	redis, stop, err := flags.redis.connect(catalogue, logger)
+	if err != nil {
+		return nil, err
+	}
+	if redis != nil {
+		_ = group.Start(ctx, "redis", func(context.Context) (run.Stop, error) { return stop, nil })
+		config.redis, config.region = redis, edge.NewSpending(redis)
+	}
+	return config.start(ctx, group)
 }
 
 // demandPath is where a gateway tells schedulers how many calls wait.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -106,7 +108,7 @@ func onANode(task lightconeTask, secrets string) (map[string]string, error) {
 func secretsOf(t *testing.T, spec string) (folder string) {
 	t.Helper()
 	keys := t.TempDir()
-	if err := makeKeys(keys, "demo"); err != nil {
+	if err := makeKeys(keys); err != nil {
 		t.Fatal(err)
 	}
 	var variable struct {
@@ -154,6 +156,9 @@ func fit(task lightconeTask, environment map[string]string) error {
 	case "lightcone scheduler":
 		var flags schedulerFlags
 		return schedulerTakes(&flags, heed(newSchedulerCommand(&flags)))
+	case "lightcone identity":
+		var flags identityFlags
+		return identityTakes(&flags, heed(newIdentityCommand(&flags)))
 	case "lightcone bulk run":
 		return bulkTakes(environment)
 	}
@@ -171,10 +176,36 @@ func gatewayTakes(flags *gatewayFlags, err error) error {
 	if _, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: prometheus.NewRegistry()}); err != nil {
 		return err
 	}
-	if _, err := callersFile(flags.callersFile); err != nil {
+	if err := redisTakes(&flags.redis); err != nil {
 		return err
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+func identityTakes(flags *identityFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	if err := redisTakes(&flags.redis); err != nil {
+		return err
+	}
+	if err := listensOnNode(flags.manage); err != nil {
+		return err
+	}
+	_, _, err = (&serviceFlags{operatorKeyFile: flags.operatorKeyFile}).keys()
+	return err
+}
+
+// redisTakes checks what all services that know Redis have.
+func redisTakes(flags *redisFlags) error {
+	if flags.service == "" {
+		return fmt.Errorf("it knows no Redis")
+	}
+	_, stop, err := flags.connect(nil, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = stop(context.Background())
+	}
+	return err
 }
 
 func workerTakes(flags *workerFlags, err error) error {
@@ -221,16 +252,21 @@ func schedulerTakes(flags *schedulerFlags, err error) error {
 // serviceTakes checks what all services have. On a node, none may listen where its
 // default is, nor take calls from whoever comes.
 func serviceTakes(flags *serviceFlags, listen string) error {
-	for _, address := range []string{listen, flags.manage} {
-		if host, port, err := net.SplitHostPort(address); err != nil || host != "192.0.2.7" || port != "23456" {
-			return fmt.Errorf("it would listen on %s, and not where Nomad says", address)
-		}
+	if err := errors.Join(listensOnNode(listen), listensOnNode(flags.manage)); err != nil {
+		return err
 	}
 	fleet, _, err := flags.keys()
 	if err == nil && fleet == "" {
 		err = fmt.Errorf("it has no fleet key")
 	}
 	return err
+}
+
+func listensOnNode(address string) error {
+	if host, port, err := net.SplitHostPort(address); err != nil || host != "192.0.2.7" || port != "23456" {
+		return fmt.Errorf("it would listen on %s, and not where Nomad says", address)
+	}
+	return nil
 }
 
 func bulkTakes(environment map[string]string) error {

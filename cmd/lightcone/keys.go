@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-
-	"lightcone"
 )
 
 // regionKeys is the Nomad variable from which the services of a region take their
@@ -19,7 +17,6 @@ import (
 type regionKeys struct {
 	Path  string
 	Items struct {
-		Callers     string `json:"callers"`                    // JSON: see caller
 		FleetKey    string `json:"fleet_key"`                  // gateways and schedulers show it to workers
 		OperatorKey string `json:"operator_key"`               // the management listeners' key
 		Redis       string `json:"redis_password"`             // gateways and the management plane show it to Redis
@@ -29,36 +26,29 @@ type regionKeys struct {
 }
 
 func newKeysCommand() *cobra.Command {
-	var folder, tenant string
+	var folder string
 	command := &cobra.Command{
 		Use:   "keys",
-		Short: "Make the keys of a region",
-		Long: `Make the keys of a region, once: demo.key for calls, operator.key for the
-management listeners, fleet.key between services, three passwords of Redis and its
-Sentinels, and keys.json, the Nomad variable from which the services take them:
+		Short: "Make the keys that a region's own parts use",
+		Long: `Make the keys that the parts of a region know each other by, once: operator.key for
+the management listeners, fleet.key between services, three passwords of Redis and
+its Sentinels, and keys.json, the Nomad variable from which the services take them:
 
   nomad var put -in=json @keys.json
 
-Keys that are there already are kept; keys.json is made of them anew.`,
+Keys that are there already are kept; keys.json is made of them anew. The keys of
+tenants are made in the region itself, by "lightcone key create".`,
 		Args: takes(),
-		RunE: func(command *cobra.Command, _ []string) error { return makeKeys(folder, lightcone.TenantID(tenant)) },
+		RunE: func(command *cobra.Command, _ []string) error { return makeKeys(folder) },
 	}
 	f := command.Flags()
 	f.StringVar(&folder, "out", "lightcone-keys", "`folder` for the files")
-	f.StringVar(&tenant, "tenant", "demo", "the tenant whose key demo.key is")
 	return command
 }
 
-func makeKeys(folder string, tenant lightcone.TenantID) error {
-	if err := tenant.Validate(); err != nil {
-		return usagef("--tenant: %w", err)
-	}
+func makeKeys(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("make the keys' folder: %w", err)
-	}
-	demo, err := keyFile(filepath.Join(folder, "demo.key"))
-	if err != nil {
-		return err
 	}
 	operator, err := keyFile(filepath.Join(folder, "operator.key"))
 	if err != nil {
@@ -75,11 +65,7 @@ func makeKeys(folder string, tenant lightcone.TenantID) error {
 			return err
 		}
 	}
-	callers, err := json.Marshal([]caller{{ID: demo.ID(), SHA256: demo.Digest(), Tenant: tenant}})
-	if err != nil {
-		return err
-	}
-	variable.Items.Callers, variable.Items.OperatorKey = string(callers), operator.Text()
+	variable.Items.OperatorKey = operator.Text()
 	document, err := json.MarshalIndent(variable, "", "  ")
 	if err != nil {
 		return err

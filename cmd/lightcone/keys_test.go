@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"lightcone/identity"
 )
 
 // contents are the files of a folder.
@@ -32,13 +30,13 @@ func TestKeys(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "keys")
 	make := func() {
 		t.Helper()
-		if code, stdout, stderr := runCommand(t, "", "keys", "--out", folder, "--tenant", "acme"); code != exitOK || stdout+stderr != "" {
+		if code, stdout, stderr := runCommand(t, "", "keys", "--out", folder); code != exitOK || stdout+stderr != "" {
 			t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
 		}
 	}
 	make()
 	files := contents(t, folder)
-	all := []string{"demo.key", "fleet.key", "keys.json", "operator.key", "redis-replication.password", "redis.password", "sentinel.password"}
+	all := []string{"fleet.key", "keys.json", "operator.key", "redis-replication.password", "redis.password", "sentinel.password"}
 	if diff := cmp.Diff(all, slices.Sorted(maps.Keys(files))); diff != "" {
 		t.Fatal(diff)
 	}
@@ -50,14 +48,6 @@ func TestKeys(t *testing.T) {
 	var variable regionKeys
 	if err := decodeStrictly(files["keys.json"], &variable); err != nil {
 		t.Fatal(err)
-	}
-	demo, err := identity.ParseKey([]byte(strings.TrimSpace(files["demo.key"])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret := demo.Text()[strings.LastIndex(demo.Text(), string(demo.ID()))+len(demo.ID()):]
-	if strings.Contains(files["keys.json"], strings.Trim(secret, "_")) {
-		t.Error("keys.json has the demo key's secret")
 	}
 	if variable.Path != "nomad/jobs" || variable.Items.OperatorKey+"\n" != files["operator.key"] {
 		t.Errorf("keys.json does not hold the keys of the other files: %s", files["keys.json"])
@@ -75,18 +65,6 @@ func TestKeys(t *testing.T) {
 	if len(different) != len(shared) {
 		t.Errorf("secrets are alike: %v", different)
 	}
-	// What a gateway makes of it.
-	callers, err := callersFile(write(t, filepath.Join(t.TempDir(), "callers.json"), variable.Items.Callers))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tenant, _, err := callers.Authorize([]byte(demo.Text()), "anything"); err != nil || tenant != "acme" {
-		t.Errorf("the demo key is %q's: %v", tenant, err)
-	}
-	if _, _, err := callers.Authorize([]byte(variable.Items.OperatorKey), "echo"); err == nil {
-		t.Error("the operator's key may call")
-	}
-
 	// A second time changes nothing, and makes what is missing.
 	if err := os.Chmod(filepath.Join(folder, "keys.json"), 0o644); err != nil {
 		t.Fatal(err)
@@ -103,14 +81,14 @@ func TestKeys(t *testing.T) {
 	}
 	make()
 	again := contents(t, folder)
-	if again["fleet.key"] == files["fleet.key"] || again["demo.key"] != files["demo.key"] || !strings.Contains(again["keys.json"], strings.TrimSpace(again["fleet.key"])) {
+	if again["fleet.key"] == files["fleet.key"] || again["operator.key"] != files["operator.key"] || !strings.Contains(again["keys.json"], strings.TrimSpace(again["fleet.key"])) {
 		t.Error("a new fleet key was not made, or the others were")
 	}
 }
 
 func TestKeysThatCannotBeMade(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "file"), "")
-	for _, spoilt := range []string{"demo.key", "operator.key", "fleet.key", "sentinel.password"} {
+	for _, spoilt := range []string{"operator.key", "fleet.key", "sentinel.password"} {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, spoilt), "\n")
 		code, _, stderr := runCommand(t, "", "keys", "--out", folder)
@@ -127,10 +105,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != exitFailed || !strings.Contains(stderr, file) {
 		t.Errorf("a file for a folder: exit code %d, %s", code, stderr)
 	}
-	if code, _, stderr := runCommand(t, "", "keys", "--out", t.TempDir(), "--tenant", "Acme!"); code != exitUsage || !strings.Contains(stderr, "--tenant") {
-		t.Errorf("a tenant that is none: exit code %d, %s", code, stderr)
-	}
-	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"callers":"","fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":""}}`) {
+	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":""}}`) {
 		t.Errorf("what `nomad var put -in=json` reads: %s, %v", text, err)
 	}
 }

@@ -10,19 +10,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"lightcone/identity"
+	"lightcone/identity/management"
 )
 
-// management is a service's listener for its operator: health and readiness for
+// managementListener is a service's listener for its operator: health and readiness for
 // everybody, the rest for the operator's key. It belongs on its own port, away
 // from the public load balancer.
-type management struct {
+type managementListener struct {
 	operator identity.Key
 	metrics  prometheus.Gatherer
 	ready    func() (details any, err error)      // for /readyz
 	operate  map[string]func(http.ResponseWriter) // further pages, for the operator; by pattern
+	api      map[string]http.Handler              // what changes things, for the operator; by pattern
 }
 
-func (m management) server() (*http.Server, error) {
+func (m managementListener) server() (*http.Server, error) {
 	operators, err := identity.NewKeyring([]identity.Record{{ID: m.operator.ID(), Digest: m.operator.Digest(), Tenant: "operator", Scopes: identity.Scopes{All: true}}})
 	if err != nil {
 		return nil, err
@@ -41,6 +43,9 @@ func (m management) server() (*http.Server, error) {
 	for pattern, page := range m.operate {
 		routes.Handle(pattern, operatorsOnly(operators, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { page(w) })))
 	}
+	for pattern, handler := range m.api {
+		routes.Handle(pattern, operatorsOnly(operators, asActor(m.operator.ID(), handler)))
+	}
 	return &http.Server{
 		Handler:           routes,
 		ReadHeaderTimeout: 5 * time.Second,
@@ -49,6 +54,13 @@ func (m management) server() (*http.Server, error) {
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}, nil
+}
+
+// asActor has the audit trail name the operator's key for what handler changes.
+func asActor(operator identity.KeyID, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r.WithContext(management.WithActor(r.Context(), string(operator))))
+	})
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

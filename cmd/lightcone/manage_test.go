@@ -25,7 +25,7 @@ func newKey(t *testing.T) identity.Key {
 func TestManagementAsksForTheOperatorsKey(t *testing.T) {
 	operator, other := newKey(t), newKey(t)
 	var unready error
-	server, err := management{
+	server, err := managementListener{
 		operator: operator, metrics: newRegistry(),
 		ready: func() (any, error) { return []string{"details"}, unready },
 		operate: map[string]func(http.ResponseWriter){

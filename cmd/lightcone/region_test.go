@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"lightcone/consul"
+	"lightcone/identity/management"
 	"lightcone/internal/testbed"
 )
 
@@ -34,15 +37,32 @@ type region struct {
 func newRegion(t *testing.T) *region {
 	t.Helper()
 	r := &region{t: t, keys: t.TempDir(), consul: testbed.StartConsul(t, testbed.ConsulConfig{})}
-	if err := makeKeys(r.keys, "demo"); err != nil {
+	if err := makeKeys(r.keys); err != nil {
 		t.Fatal(err)
 	}
-	var variable regionKeys
-	if err := decodeStrictly(read(t, r.key("keys.json")), &variable); err != nil {
-		t.Fatal(err)
-	}
-	write(t, r.key("callers.json"), variable.Items.Callers)
+	r.admitDemo()
 	return r
+}
+
+// admitDemo makes demo.key, and a tenant whose it is.
+func (r *region) admitDemo() {
+	r.t.Helper()
+	key, err := keyFile(r.key("demo.key"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	catalogue, err := consul.Connect(consul.Config{Address: r.consul.Address, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer catalogue.Close()
+	manager, err := management.New(management.Config{Store: consul.NewDocuments(catalogue, identityPrefix, false)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := admitDemo(r.t.Context(), manager, key, "the test"); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // key is the path of a file among the region's keys.
@@ -139,7 +159,7 @@ func (r *region) start(kind string, environment []string, flags ...string) *serv
 
 func (r *region) gateway(functions string, flags ...string) *service {
 	r.t.Helper()
-	g := r.start("gateway", []string{"LIGHTCONE_CALLERS_FILE=" + r.key("callers.json"), "LIGHTCONE_FUNCTIONS=" + functions, "LIGHTCONE_DRAIN_DELAY=300ms"}, flags...)
+	g := r.start("gateway", []string{"LIGHTCONE_FUNCTIONS=" + functions, "LIGHTCONE_DRAIN_DELAY=300ms"}, flags...)
 	within(r.t, "the gateway is up", func() bool { return g.running() && status(g.manage, "/healthz") == 200 })
 	return g
 }

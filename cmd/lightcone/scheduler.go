@@ -158,7 +158,7 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 	group := run.New(logger)
 	_ = group.Start(ctx, "observer", func(context.Context) (run.Stop, error) { return watched.start(logger), nil })
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
-		return serveManagement(group, flags.manage, management{
+		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return deciding.Status(), errors.Join(watched.heard(), readable.check()) },
 			operate: map[string]func(http.ResponseWriter){

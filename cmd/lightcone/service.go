@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"lightcone"
 	"lightcone/identity"
 )
 
@@ -59,37 +57,4 @@ func newRegistry() *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
-}
-
-// caller is one entry of the callers' file: a key by its digest, never the key.
-type caller struct {
-	ID        identity.KeyID           `json:"id"`
-	SHA256    lightcone.Digest         `json:"sha256"`
-	Tenant    lightcone.TenantID       `json:"tenant"`
-	Functions []lightcone.FunctionName `json:"functions"` // empty: all
-}
-
-func (c caller) record() identity.Record {
-	return identity.Record{
-		ID: c.ID, Digest: c.SHA256, Tenant: c.Tenant,
-		Scopes: identity.Scopes{All: len(c.Functions) == 0, Functions: c.Functions},
-	}
-}
-
-// callersFile reads who may call. An unknown field is an error: "function" for
-// "functions" would let a key call everything.
-func callersFile(name string) (*identity.Keyring, error) {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("--callers-file: %w", err)
-	}
-	var callers []caller
-	if err := decodeStrictly(string(text), &callers); err != nil {
-		return nil, fmt.Errorf("--callers-file %s: %w; want a JSON list of {id, sha256, tenant, functions}", name, err)
-	}
-	records := make([]identity.Record, 0, len(callers))
-	for _, c := range callers {
-		records = append(records, c.record())
-	}
-	return identity.NewKeyring(records)
 }

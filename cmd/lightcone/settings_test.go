@@ -52,7 +52,7 @@ func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
 
 func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 	for _, test := range []struct{ setting, want string }{
-		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_CALLERS_FILE, LIGHTCONE_DRAIN_DELAY, LIGHTCONE_FLEET_KEY_FILE"},
+		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_DRAIN_DELAY, LIGHTCONE_FLEET_KEY_FILE"},
 		{"LIGHTCONE_HELP=true", "LIGHTCONE_HELP is not a setting"},
 		{"LIGHTCONE_=1", "LIGHTCONE_ is not a setting"},
 		{"LIGHTCONE_MAX_WAIT=soon", "the environment variable LIGHTCONE_MAX_WAIT: "},
@@ -71,15 +71,13 @@ func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 // What the services say of themselves on the command line, before they start anything.
 func TestServicesThatCannotStart(t *testing.T) {
 	folder := t.TempDir()
-	if err := makeKeys(folder, "demo"); err != nil {
+	if err := makeKeys(folder); err != nil {
 		t.Fatal(err)
 	}
 	at := func(name string) string { return filepath.Join(folder, name) }
 	empty := write(t, at("empty"), " \n")
-	callers := write(t, at("callers.json"), "[]")
-	misspelt := write(t, at("misspelt.json"), `[{"id":"aaaaaaaaaaaaaaaa","tenant":"demo","function":["echo"]}]`)
 	keys := "--fleet-key-file " + at("fleet.key") + " --operator-key-file " + at("operator.key")
-	entrance := "--callers-file " + callers + " " + keys
+	redis := "gateway " + keys + " --redis-service redis-sentinel --redis-password-file "
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,19 +91,22 @@ func TestServicesThatCannotStart(t *testing.T) {
 		stderr        string
 	}{
 		{"gateway now", "", exitUsage, `"now" is one too many`},
-		{"gateway", "", exitUsage, "--callers-file (or LIGHTCONE_CALLERS_FILE) is missing"},
+		{"gateway", "", exitUsage, "--operator-key-file (or LIGHTCONE_OPERATOR_KEY_FILE) is missing"},
 		{"gateway", "LIGHTCONE_CALLERS=x", exitUsage, "LIGHTCONE_CALLERS is not a setting of `lightcone gateway`"},
-		{"gateway --callers-file /nonexistent", "", exitFailed, "--callers-file: open /nonexistent"},
-		{"gateway --callers-file " + at("demo.key"), "", exitFailed, "want a JSON list of"},
-		{"gateway --callers-file " + misspelt, "", exitFailed, `unknown field "function"`},
-		{"gateway --callers-file " + callers, "", exitUsage, "--operator-key-file (or LIGHTCONE_OPERATOR_KEY_FILE) is missing"},
-		{"gateway " + entrance + " --listen " + taken, "", exitFailed, "choose another address with --listen"},
-		{"gateway " + entrance + " --listen 127.0.0.1:0 --drain-delay 0s --manage " + taken, "", exitFailed, "choose another address with --manage"},
-		{"gateway " + entrance + " --max-wait -1s", "", exitUsage, "--max-wait"},
-		{"gateway " + entrance + " --memory-mib 1", "", exitUsage, "--memory-mib"},
-		{"gateway " + entrance + " --functions echo,echo", "", exitFailed, "function echo is declared twice"},
-		{"gateway " + entrance + " --functions echo,", "", exitUsage, "--functions echo,: function"},
-		{"gateway " + entrance + " --functions echo:warm=1s", "", exitUsage, "want NAME:cold=DURATION, such as echo:cold=10s"},
+		{redis + "/nonexistent", "", exitFailed, "--redis-password-file: read a secret"},
+		{redis + at("redis.password") + " --sentinel-password-file " + empty, "", exitFailed, empty + " is empty"},
+		{redis + at("redis.password") + " --sentinel-password-file " + at("sentinel.password") + " --redis-master=", "", exitFailed, "the master's name"},
+		{"gateway " + keys + " --tls-key-file " + at("fleet.key"), "", exitUsage, "--tls-certificate-file"},
+		{"gateway " + keys + " --tls-certificate-file " + at("fleet.key") + " --tls-key-file " + at("fleet.key"), "", exitFailed, at("fleet.key")},
+		{"identity", "", exitUsage, "--operator-key-file (or LIGHTCONE_OPERATOR_KEY_FILE) is missing"},
+		{"identity --operator-key-file " + at("operator.key") + " --manage " + taken, "", exitFailed, "choose another address with --manage"},
+		{"gateway " + keys + " --listen " + taken, "", exitFailed, "choose another address with --listen"},
+		{"gateway " + keys + " --listen 127.0.0.1:0 --drain-delay 0s --manage " + taken, "", exitFailed, "choose another address with --manage"},
+		{"gateway " + keys + " --max-wait -1s", "", exitUsage, "--max-wait"},
+		{"gateway " + keys + " --memory-mib 1", "", exitUsage, "--memory-mib"},
+		{"gateway " + keys + " --functions echo,echo", "", exitFailed, "function echo is declared twice"},
+		{"gateway " + keys + " --functions echo,", "", exitUsage, "--functions echo,: function"},
+		{"gateway " + keys + " --functions echo:warm=1s", "", exitUsage, "want NAME:cold=DURATION, such as echo:cold=10s"},
 		{"worker --function x=/bin/true --operator-key-file " + empty, "", exitFailed, empty + " is empty"},
 		{"worker --function x=/bin/true --operator-key-file " + at("fleet.key"), "", exitFailed, "--operator-key-file " + at("fleet.key")},
 		{"worker --function x=/bin/true --fleet-key-file /nonexistent", "", exitFailed, "--fleet-key-file: read a secret"},
@@ -202,7 +203,7 @@ func TestPoliciesThatAreRefused(t *testing.T) {
 
 func TestCallersFile(t *testing.T) {
 	folder := t.TempDir()
-	if err := makeKeys(folder, "demo"); err != nil {
+	if err := makeKeys(folder); err != nil {
 		t.Fatal(err)
 	}
 	demo, err := keyFile(filepath.Join(folder, "demo.key"))

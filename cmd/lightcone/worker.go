@@ -68,7 +68,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		return func(context.Context) error { return workers.Close() }, waitReady(ctx, workers, logger)
 	})
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
-		return serveManagement(group, flags.manage, management{
+		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return workers.Status(), workers.Ready() },
 		})
@@ -81,7 +81,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 }
 
 // serveManagement serves the operator's listener as a component of group.
-func serveManagement(group *run.Group, address string, m management) (run.Stop, error) {
+func serveManagement(group *run.Group, address string, m managementListener) (run.Stop, error) {
 	server, err := m.server()
 	if err != nil {
 		return nil, err

@@ -31,8 +31,8 @@ const mostAnnounced = 64 // documents in one round trip
 func (a *Announcer) Announce(ctx context.Context, documents []document.Document) error {
 	now := time.Now()
 	for some := range slices.Chunk(documents, mostAnnounced) {
-		err := a.redis.guarded(ctx, func(ctx context.Context) error {
-			_, err := a.redis.client.Pipelined(ctx, func(pipe redis.Pipeliner) error { return a.queue(ctx, pipe, some, now) })
+		err := a.redis.guarded(ctx, func(ctx context.Context, client *redis.Client) error {
+			_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error { return a.queue(ctx, pipe, some, now) })
 			return err
 		})
 		if err != nil {
@@ -73,7 +73,11 @@ func (r *Redis) subscribe(ctx context.Context, begun func(), heard func(context.
 
 // listen is one subscription; it returns when it ends, and whether it had begun.
 func (r *Redis) listen(ctx context.Context, begun func(), heard func(context.Context, kept)) (began bool) {
-	subscription := r.client.Subscribe(ctx, changesChannel)
+	client := r.client.Load()
+	if client == nil {
+		return false
+	}
+	subscription := client.Subscribe(ctx, changesChannel)
 	defer subscription.Close()
 	for silences := 0; ctx.Err() == nil; {
 		message, err := subscription.ReceiveTimeout(ctx, silence)

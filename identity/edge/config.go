@@ -48,7 +48,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.MostKeys = cmp.Or(c.MostKeys, 200_000)
 	c.FreshFor = cmp.Or(c.FreshFor, 30*time.Second)
-	c.StaleFor = cmp.Or(c.StaleFor, 24*time.Hour)
+	c.StaleFor = cmp.Or(c.StaleFor, DefaultStaleFor)
 	c.OriginReadsPerSecond = cmp.Or(c.OriginReadsPerSecond, 1000)
 	if c.MostKeys < 1 || c.FreshFor < 0 || c.StaleFor < c.FreshFor || c.OriginReadsPerSecond < 1 {
 		return c, fmt.Errorf("edge: %d keys, fresh for %v, stale for %v, %v reads a second: want at least 1 key and 1 read, and nothing stale before it is no longer fresh",

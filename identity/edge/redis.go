@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,7 +17,7 @@ import (
 // RedisConfig says how the region's Redis is reached: through its Sentinels, which
 // know the master.
 type RedisConfig struct {
-	Sentinels        []string // host:port of each
+	Sentinels        []string // host:port of each; none = not known yet, see Follow
 	Master           string   // the master's name among the Sentinels
 	Username         string   // of an ACL user that Policy describes; empty = the default user
 	Password         string
@@ -38,9 +40,14 @@ const (
 // Redis is a connection to the region's Redis, for a Directory, an Announcer and a
 // Spending. It is safe for concurrent use.
 type Redis struct {
-	client   *redis.Client
+	config   RedisConfig
 	breaker  breaker
 	staleFor time.Duration
+
+	mu        sync.Mutex                   // for changes of:
+	client    atomic.Pointer[redis.Client] // nil while no Sentinel is known
+	sentinels []string
+	closed    bool
 }
 
 var quiet sync.Once
@@ -53,36 +60,68 @@ func (l libraryLog) Printf(ctx context.Context, format string, args ...any) {
 	l.logger.DebugContext(ctx, "go-redis: "+fmt.Sprintf(format, args...))
 }
 
+// DefaultStaleFor is for how long what nobody can confirm is believed, unless
+// configured.
+const DefaultStaleFor = 24 * time.Hour
+
 // Connect makes a Redis. It connects when it is first used, and again whenever it
 // has to; so that none answers now is no error. staleFor is how long a document
 // stays there after its last confirmation.
 func Connect(c RedisConfig, staleFor time.Duration) (*Redis, error) {
-	if len(c.Sentinels) == 0 || c.Master == "" || c.Logger == nil || staleFor <= 0 {
-		return nil, errors.New("edge: the configuration of Redis lacks a Sentinel's address, the master's name, a logger or how long to keep documents: set all of them")
+	if c.Master == "" || c.Logger == nil || staleFor <= 0 {
+		return nil, errors.New("edge: the configuration of Redis lacks the master's name, a logger or how long to keep documents: set all of them")
 	}
 	quiet.Do(func() { redis.SetLogger(libraryLog{c.Logger}) }) // the library has one logger for all clients
-	return &Redis{staleFor: staleFor, client: redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: c.Master, SentinelAddrs: c.Sentinels,
+	r := &Redis{config: c, staleFor: staleFor}
+	r.Follow(c.Sentinels)
+	return r, nil
+}
+
+// Follow says where the Sentinels are now. They tell of each other, so only a set
+// without any that was named before makes a difference; an empty one makes none.
+func (r *Redis) Follow(sentinels []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := slices.ContainsFunc(sentinels, func(s string) bool { return slices.Contains(r.sentinels, s) })
+	if r.closed || known || len(sentinels) == 0 {
+		return
+	}
+	c := r.config
+	r.sentinels = slices.Clone(sentinels)
+	old := r.client.Swap(redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: c.Master, SentinelAddrs: r.sentinels,
 		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
 		Username: c.Username, Password: c.Password,
 		DialTimeout: redisTimeout, DialerRetries: 1, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout,
 		ContextTimeoutEnabled: true, PoolSize: 16, PoolTimeout: redisTimeout, PipelinePoolSize: -1,
 		MaxRetries:      -1, // spending is added; twice would be wrong. For reading there is the origin
 		DisableIdentity: true,
-	})}, nil
+	}))
+	if old != nil {
+		_ = old.Close() // what it was asked last fails, and is asked again
+	}
 }
 
-// Close ends all connections.
-func (r *Redis) Close() error { return r.client.Close() }
+// Close ends all connections. Nothing uses the Redis any more.
+func (r *Redis) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	if client := r.client.Load(); client != nil {
+		return client.Close()
+	}
+	return nil
+}
 
-// guarded runs a command, unless Redis keeps failing.
-func (r *Redis) guarded(ctx context.Context, command func(context.Context) error) error {
-	if !r.breaker.allow(time.Now()) {
+// guarded runs a command, unless Redis keeps failing or nobody knows where it is.
+func (r *Redis) guarded(ctx context.Context, command func(context.Context, *redis.Client) error) error {
+	client := r.client.Load()
+	if client == nil || !r.breaker.allow(time.Now()) {
 		return fmt.Errorf("redis: %w", errWithheld)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*redisTimeout) // finding the master, and the command
 	defer cancel()
-	err := command(ctx)
+	err := command(ctx, client)
 	r.breaker.report(err == nil || errors.Is(err, redis.Nil), time.Now())
 	return err
 }
@@ -107,8 +146,8 @@ func (k kept) age(now time.Time, freshFor time.Duration) time.Duration {
 
 func (r *Redis) get(ctx context.Context, path string) (kept, error) {
 	var fields []any
-	err := r.guarded(ctx, func(ctx context.Context) (err error) {
-		fields, err = r.client.HMGet(ctx, documentsPrefix+path, "version", "confirmed", "document").Result()
+	err := r.guarded(ctx, func(ctx context.Context, client *redis.Client) (err error) {
+		fields, err = client.HMGet(ctx, documentsPrefix+path, "version", "confirmed", "document").Result()
 		return err
 	})
 	if err != nil {
@@ -147,8 +186,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1`
 
 func (r *Redis) put(ctx context.Context, documents ...kept) error {
-	return r.guarded(ctx, func(ctx context.Context) error {
-		_, err := r.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	return r.guarded(ctx, func(ctx context.Context, client *redis.Client) error {
+		_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 			for _, k := range documents {
 				r.queuePut(ctx, pipe, k)
 			}

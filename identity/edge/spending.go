@@ -32,7 +32,9 @@ const (
 func (s *Spending) Exchange(ctx context.Context, month string, spent map[lightcone.TenantID]lightcone.Usage) (map[lightcone.TenantID]lightcone.Usage, error) {
 	totals := make(map[lightcone.TenantID]lightcone.Usage, len(spent))
 	for tenants := range slices.Chunk(slices.Sorted(maps.Keys(spent)), mostExchanged) {
-		err := s.redis.guarded(ctx, func(ctx context.Context) error { return s.exchange(ctx, month, tenants, spent, totals) })
+		err := s.redis.guarded(ctx, func(ctx context.Context, client *redis.Client) error {
+			return exchange(ctx, client, month, tenants, spent, totals)
+		})
 		if err != nil {
 			return totals, fmt.Errorf("redis: exchange what %d tenants spent in %s: %w", len(tenants), month, err)
 		}
@@ -40,10 +42,10 @@ func (s *Spending) Exchange(ctx context.Context, month string, spent map[lightco
 	return totals, nil
 }
 
-func (s *Spending) exchange(ctx context.Context, month string, tenants []lightcone.TenantID, spent, totals map[lightcone.TenantID]lightcone.Usage) error {
+func exchange(ctx context.Context, client *redis.Client, month string, tenants []lightcone.TenantID, spent, totals map[lightcone.TenantID]lightcone.Usage) error {
 	type sums struct{ cpu, in, out *redis.IntCmd }
 	added := make([]sums, len(tenants))
-	_, err := s.redis.client.TxPipelined(ctx, func(pipe redis.Pipeliner) error { // all of them or none
+	_, err := client.TxPipelined(ctx, func(pipe redis.Pipeliner) error { // all of them or none
 		for i, tenant := range tenants {
 			key, usage := spentPrefix+month+":"+string(tenant), spent[tenant]
 			added[i] = sums{
