@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -13,61 +12,14 @@ import (
 	"lightcone/internal/problem"
 )
 
-func TestMalformedRequests(t *testing.T) {
-	s := serve(t, 1, echo, func(c *Config) { c.MaxHeaderBytes = 8 << 10 })
-	for _, test := range []struct {
-		name   string
-		said   string
-		status int
-	}{
-		{"two lengths", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: 1\nContent-Length: 1\n\na", 400},
-		{"two different lengths", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: 1\nContent-Length: 2\n\nab", 400},
-		{"a list of lengths", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: 1, 1\n\na", 400},
-		{"a negative length", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: -1\n\n", 400},
-		{"a signed length", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: +1\n\na", 400},
-		{"an endless length", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: 99999999999999999999\n\na", 400},
-		{"length then chunks", "POST /function/echo HTTP/1.1\nKEY\nContent-Length: 5\nTransfer-Encoding: chunked\n\n0\n\n", 400},
-		{"chunks then length", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n", 400},
-		{"chunks and length elsewhere", "GET /healthz HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\nContent-Length: 5\n\n0\n\n", 400},
-		{"chunked twice", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked\n\n0\n\n", 400},
-		{"another coding", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: gzip, chunked\n\n0\n\n", 400},
-		{"the identity coding", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: identity\n\nGET /healthz HTTP/1.1\nHost: a\n\n", 400},
-		{"a disguised coding", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: xchunked\n\n0\n\n", 400},
-		{"a space before the colon", "POST /function/echo HTTP/1.1\nKEY\nContent-Length : 1\n\na", 400},
-		{"chunks under HTTP/1.0", "POST /function/echo HTTP/1.0\nKEY\nTransfer-Encoding: chunked\n\n0\n\n", 400},
-		{"no host", "POST /function/echo HTTP/1.1\nAuthorization: Bearer " + testKey + "\n\n", 400},
-		{"two hosts", "POST /function/echo HTTP/1.1\nKEY\nHost: b\n\n", 400},
-		{"no HTTP", "hello\n\n", 400},
-		{"no target", "POST  HTTP/1.1\nKEY\n\n", 400},
-		{"a broken chunk", "POST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: chunked\n\nzz\na\n0\n\n", 400},
-		{"headers too long", "POST /function/echo HTTP/1.1\nKEY\nX: " + strings.Repeat("a", 9<<10) + "\n\n", 431},
-		{"headers without end", "POST /function/echo HTTP/1.1\nKEY\n" + strings.Repeat("X: a\n", 2<<10), 431},
-		{"a target too long", "POST /function/" + strings.Repeat("a", 9<<10) + " HTTP/1.1\nKEY\n\n", 431},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			client := s.dial(t)
-			client.say(test.said)
-			got := client.hear()
-			if got.status != test.status {
-				t.Errorf("status: got %d, want %d: %s", got.status, test.status, got.body)
-			}
-			kind := problem.BadParameter
-			if test.status == 431 {
-				kind = problem.TooLarge
-			}
-			checkDocument(t, got, kind)
-			client.hearEnd()
-		})
-	}
-	if got := s.post(t, strings.NewReader("fine")); got.status != 200 {
-		t.Errorf("after all that: %d", got.status)
-	}
-}
-
 func TestUnusualButRight(t *testing.T) {
 	s := serve(t, 1, echo, nil)
+	s.throughBoth(t, checkUnusualButRight)
+}
+
+func checkUnusualButRight(t *testing.T, dial func(testing.TB) *raw) {
 	t.Run("pipelined", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say(strings.Repeat("POST /function/echo HTTP/1.1\nKEY\nContent-Length: 5\n\nfirstPOST /function/echo HTTP/1.1\nKEY\nTransfer-Encoding: chunked\n\n6\nsecond\n0\n\nGET /healthz HTTP/1.1\nHost: a\n\n", 10))
 		for range 10 {
 			for _, want := range []string{"first", "second", "{\"live\":true}\n"} {
@@ -78,7 +30,7 @@ func TestUnusualButRight(t *testing.T) {
 		}
 	})
 	t.Run("HTTP/1.0", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say("POST /function/echo HTTP/1.0\nAuthorization: Bearer " + testKey + "\nContent-Length: 3\n\nold")
 		if got := client.hear(); got.status != 200 || got.body != "old" {
 			t.Errorf("got %d %q", got.status, got.body)
@@ -86,14 +38,14 @@ func TestUnusualButRight(t *testing.T) {
 		client.hearEnd()
 	})
 	t.Run("no length at all", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say("POST /function/echo HTTP/1.1\nKEY\n\n")
 		if got := client.hear(); got.status != 200 || got.body != "" {
 			t.Errorf("got %d %q", got.status, got.body)
 		}
 	})
 	t.Run("byte by byte", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		for _, c := range "POST /function/echo HTTP/1.1\nHost: a\nAuthorization: Bearer " + testKey + "\nContent-Length: 4\n\nslow" {
 			client.say(string(c))
 		}
@@ -102,7 +54,7 @@ func TestUnusualButRight(t *testing.T) {
 		}
 	})
 	t.Run("absolute form", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say("POST http://test/function/echo?a=b HTTP/1.1\nKEY\nContent-Length: 1\n\na")
 		if got := client.hear(); got.status != 200 || got.body != "a" {
 			t.Errorf("got %d %q", got.status, got.body)
@@ -112,8 +64,12 @@ func TestUnusualButRight(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	s := serve(t, 1, echo, nil)
+	s.throughBoth(t, checkExpectContinue)
+}
+
+func checkExpectContinue(t *testing.T, dial func(testing.TB) *raw) {
 	t.Run("accepted", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say("POST /function/echo HTTP/1.1\nKEY\nExpect: 100-continue\nContent-Length: 4\n\n")
 		if got := client.hear(); got.status != 100 {
 			t.Fatalf("got %d before the body", got.status)
@@ -134,7 +90,7 @@ func TestExpectContinue(t *testing.T) {
 		{"smuggled", "POST /function/echo HTTP/1.1\nKEY\nExpect: 100-continue\nContent-Length: 4\nTransfer-Encoding: chunked\n\n", 400, problem.BadParameter},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			client := s.dial(t)
+			client := dial(t)
 			client.say(test.said)
 			got := client.hear()
 			if got.status != test.status {
@@ -145,7 +101,7 @@ func TestExpectContinue(t *testing.T) {
 		})
 	}
 	t.Run("never sends it", func(t *testing.T) {
-		client := s.dial(t)
+		client := dial(t)
 		client.say("POST /function/echo HTTP/1.1\nKEY\nExpect: 100-continue\nContent-Length: 4\n\n")
 		if got := client.hear(); got.status != 100 {
 			t.Fatalf("got %d before the body", got.status)
@@ -200,6 +156,10 @@ func TestRefusalKeepsTheConnection(t *testing.T) {
 
 func TestStopsHalfWay(t *testing.T) {
 	s := serve(t, 1, echo, func(c *Config) { c.BodyStallTimeout, c.HeaderTimeout = 60*time.Millisecond, 60*time.Millisecond })
+	s.throughBoth(t, checkStopsHalfWay)
+}
+
+func checkStopsHalfWay(t *testing.T, dial func(testing.TB) *raw) {
 	const start = "POST /function/echo HTTP/1.1\nKEY\n"
 	for _, test := range []struct {
 		name, said string
@@ -217,12 +177,10 @@ func TestStopsHalfWay(t *testing.T) {
 		{"and leaves in a chunk", start + "Transfer-Encoding: chunked\n\nA\nhalf", true, 400, problem.LengthMismatch},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			client := s.dial(t)
+			client := dial(t)
 			client.say(test.said)
 			if test.leaves {
-				if err := client.Conn.(*net.TCPConn).CloseWrite(); err != nil {
-					t.Fatal(err)
-				}
+				client.halfClose()
 			}
 			got := client.hear()
 			if got.status != test.status {

@@ -81,19 +81,27 @@ func timeoutOf(header []byte, spec *functions.Spec) (time.Duration, error) {
 	return timeout, nil
 }
 
-// framing refuses headers whose body could be delimited in two ways, the way
-// requests are smuggled past a proxy (RFC 9112, 6.1 and 11.2): Content-Length
-// beside Transfer-Encoding, and any coding but chunked alone. fasthttp already
-// refuses repeated ones and lengths that are no number. raw is the header block
-// as received.
+// framing refuses headers that two readers could read in two ways, the way requests
+// are smuggled past a proxy (RFC 9112, 2.2, 5.1, 5.2, 6.1 and 11.2): Content-Length
+// beside Transfer-Encoding, any coding but chunked alone, lines that end without a
+// carriage return or go on in the next, and names that are none. fasthttp already
+// refuses repeated ones, lengths that are no number, and control characters in values.
+// raw is the header block as received.
 func framing(raw []byte) error {
 	lengths, codings := 0, 0
 	for len(raw) > 0 {
 		var line []byte
 		line, raw, _ = bytes.Cut(raw, []byte("\n"))
-		name, value, found := bytes.Cut(line, []byte(":"))
-		if !found {
+		line, ended := bytes.CutSuffix(line, []byte("\r"))
+		if !ended {
+			return problem.New(problem.BadParameter, "A header line does not end with a carriage return and a line feed; send both.")
+		}
+		if len(line) == 0 {
 			continue
+		}
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found || !isToken(name) {
+			return problem.New(problem.BadParameter, "A header line does not begin with a name and a colon; send each header in one line, without a space before its colon.")
 		}
 		switch len(name) {
 		case len("Content-Length"):
@@ -105,7 +113,7 @@ func framing(raw []byte) error {
 				continue
 			}
 			codings++
-			if !equalFold(bytes.Trim(value, " \t\r"), "chunked") {
+			if !equalFold(bytes.Trim(value, " \t"), "chunked") {
 				return problem.New(problem.BadParameter, "The only Transfer-Encoding that Lightcone reads is chunked.")
 			}
 		}
@@ -114,6 +122,23 @@ func framing(raw []byte) error {
 		return problem.New(problem.BadParameter, "The request says twice how long its body is; send one Content-Length, or Transfer-Encoding: chunked alone.")
 	}
 	return nil
+}
+
+// tokenBytes are those that names consist of (RFC 9110, 5.6.2).
+var tokenBytes = func() (found [256]bool) {
+	for _, c := range "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" {
+		found[c] = true
+	}
+	return found
+}()
+
+func isToken(name []byte) bool {
+	for _, c := range name {
+		if !tokenBytes[c] {
+			return false
+		}
+	}
+	return len(name) > 0
 }
 
 // equalFold compares ASCII letters without case; lower is in lower case already.
