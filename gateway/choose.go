@@ -99,6 +99,7 @@ type load struct {
 	others   int       // calls of other gateways that are thought to be there
 	reported int       // the last report that others was taken from
 	refused  time.Time // when the member last had no room; zero once that counts no more
+	health   memberHealth
 }
 
 // busy is how many calls are thought to be there.

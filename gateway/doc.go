@@ -20,7 +20,9 @@
 // answer is written: the call runs, and counts.
 //
 // A Fleet is a Worker made of many: it picks one for each call, tries another when
-// that one had no room, and once when it was lost. Several gateways use the same
+// that one had no room, and once when it was lost. It prefers the few of the tenant's
+// shuffle shard (shard.go), which one whose calls crash does not leave, and sets aside
+// for a while who does worse than its peers (outlier.go). Several gateways use the same
 // workers without asking each other: each learns its share of a full fleet from the
 // workers' refusals (queue.go), and from what they report (choose.go).
 //

@@ -109,6 +109,7 @@ type Fleet struct {
 	looked     time.Time // when the members were last looked at
 	shards     shards
 	candidates []candidate              // take's, reused
+	peers      []*memberHealth          // review's, reused
 	unseen     []lightcone.FunctionName // by a ready member, ever: see Ready
 }
 
@@ -196,7 +197,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 		}
 		s.tried = append(s.tried, m)
 		sent := f.now()
-		outcome, err := f.try(m, l, call, answer)
+		outcome, err := f.try(&s, m, l, sent, call, answer)
 		switch {
 		case outcome == taken || outcome == gone && (lost != nil || !f.mayRetry(call)):
 			return err
@@ -225,10 +226,12 @@ const (
 	gone                   // the member was lost with it
 )
 
-// try hands the call to m.
-func (f *Fleet) try(m *member, l *load, call *functions.Call, answer *functions.Answer) (how outcome, err error) {
-	defer func() { f.settle(l, how) }() // also when the worker panics
+// try hands the call to m, now.
+func (f *Fleet) try(s *search, m *member, l *load, now time.Time, call *functions.Call, answer *functions.Answer) (how outcome, err error) {
+	seen := sighting{tenant: s.tenant, what: sawCrash}
+	defer func() { f.settle(s, l, how, seen) }() // also when the worker panics
 	err = m.worker.Run(call, answer)
+	seen = sightingOf(s.tenant, call, answer, f.now().Sub(now), err)
 	if err == nil {
 		return taken, nil
 	}
@@ -239,18 +242,6 @@ func (f *Fleet) try(m *member, l *load, call *functions.Call, answer *functions.
 		return gone, err
 	default:
 		return taken, err
-	}
-}
-
-// settle takes over what a try has taught.
-func (f *Fleet) settle(l *load, how outcome) {
-	f.metrics.tries[how].Inc()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if how == refused {
-		l.refuse(f.now())
-	} else {
-		l.finish()
 	}
 }
 

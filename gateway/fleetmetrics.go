@@ -12,6 +12,7 @@ type fleetMetrics struct {
 	retries   prometheus.Counter
 	exhausted prometheus.Counter
 	confined  prometheus.Counter
+	setAside  [asideSlow + 1]prometheus.Counter // by reason
 }
 
 func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics, error) {
@@ -29,6 +30,13 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 			Help: "Calls lost with their worker that were not sent again, because the retry budget was used up.",
 		}),
 	}
+	aside := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lightcone_gateway_fleet_ejections_total",
+		Help: "Workers set aside for a while, by why: lost (calls in a row), crashes (of several tenants' calls), or slow (beside the others).",
+	}, []string{"reason"})
+	for why := asideLosing; why <= asideSlow; why++ {
+		m.setAside[why] = aside.WithLabelValues(why.String())
+	}
 	m.confined = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "lightcone_gateway_fleet_confined_total",
 		Help: "Calls of confined tenants that were refused because their shard had no room.",
@@ -39,14 +47,15 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 	members := func(state string, value func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name:        "lightcone_gateway_fleet_members",
-			Help:        "Workers that the gateway knows, and those of them that are ready.",
+			Help:        "Workers that the gateway knows, those of them that are ready, and those that it has set aside.",
 			ConstLabels: prometheus.Labels{"state": state},
 		}, func() float64 { return float64(value()) })
 	}
 	for _, collector := range []prometheus.Collector{
-		tries, m.retries, m.exhausted, m.confined,
+		tries, m.retries, m.exhausted, m.confined, aside,
 		members("known", func() int { known, _ := f.count(); return known }),
 		members("ready", func() int { _, ready := f.count(); return ready }),
+		members("ejected", f.countAside),
 	} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("fleet: register metrics: %w", err)

@@ -47,6 +47,8 @@ type backends struct {
 	members []*member
 	loads   []*load
 
+	aside int // how many of them are set aside, when last looked at
+
 	fingerprints []uint64 // of the members
 	set          uint64   // the fingerprint of all of them
 }
@@ -79,7 +81,7 @@ func (f *Fleet) Follow(members []Member) {
 }
 
 // Functions lists what is declared and what the members offer, by name. Slots are
-// those of the ready members together; of all members when none is ready, because
+// those of the ready members together that are not set aside; of all members when none is ready, because
 // calls then go to all of them (see choose).
 func (f *Fleet) Functions() []functions.Offer {
 	f.mu.Lock()
@@ -126,7 +128,26 @@ func (f *Fleet) look() {
 		}
 	}
 	for _, to := range f.functions {
+		f.review(now, to)
 		to.countSlots()
+	}
+}
+
+// review sets members aside that do worse than their peers. The fleet is locked.
+func (f *Fleet) review(now time.Time, to *backends) {
+	f.peers = f.peers[:0]
+	for i, m := range to.members {
+		if m.ready {
+			f.peers = append(f.peers, &to.loads[i].health)
+		}
+	}
+	for _, why := range reviewPeers(now, f.peers, f.random) {
+		f.metrics.setAside[why].Inc()
+	}
+	for _, h := range f.peers {
+		if h.aside {
+			to.aside++
+		}
 	}
 }
 
@@ -157,10 +178,11 @@ func (f *Fleet) add(now time.Time, m *member, offer *functions.Offer) {
 	to.set += weight(m.fingerprint, m.fingerprint) // whatever their order
 }
 
-// countSlots sets how many calls the fleet can run at once: see Functions.
+// countSlots sets how many calls the fleet can run at once: see Functions. One in
+// three members is set aside at most, so there is always another that is ready.
 func (b *backends) countSlots() {
 	for i, m := range b.members {
-		if m.ready || !b.ready {
+		if m.ready && !b.loads[i].health.aside || !b.ready {
 			b.offer.Slots += b.loads[i].slots
 		}
 	}
@@ -177,4 +199,19 @@ func (f *Fleet) count() (known, ready int) {
 		}
 	}
 	return len(f.members), ready
+}
+
+// countAside is how many members are set aside.
+func (f *Fleet) countAside() (aside int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range f.members {
+		for _, l := range m.loads {
+			if l.health.aside {
+				aside++
+				break
+			}
+		}
+	}
+	return aside
 }
