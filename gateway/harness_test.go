@@ -109,12 +109,18 @@ func serve(t testing.TB, slots int, run func(*functions.Call, *functions.Answer)
 // serveWorker is serve in front of any Worker; the result's own is nil.
 func serveWorker(t testing.TB, w Worker, registry *prometheus.Registry, change func(*Config)) *served {
 	t.Helper()
+	return serveCallers(t, w, keys{}, registry, change)
+}
+
+// serveCallers is serveWorker for callers of the test's own.
+func serveCallers(t testing.TB, w Worker, callers Callers, registry *prometheus.Registry, change func(*Config)) *served {
+	t.Helper()
 	config := DefaultConfig()
 	if change != nil {
 		change(&config)
 	}
 	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
-	g, err := New(config, w, keys{}, registry, logger)
+	g, err := New(config, w, callers, registry, logger)
 	if err != nil {
 		t.Fatal(err)
 	}

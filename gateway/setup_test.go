@@ -35,6 +35,7 @@ func TestConfigNamesTheBadField(t *testing.T) {
 		"IdleTimeout":      func(c *Config) { c.IdleTimeout = -1 },
 		"BodyStallTimeout": func(c *Config) { c.BodyStallTimeout = 0 },
 		"WriteTimeout":     func(c *Config) { c.WriteTimeout = 0 },
+		"MaxCallsInFlight": func(c *Config) { c.MaxCallsInFlight = 0 },
 		"MaxBytesInFlight": func(c *Config) { c.MaxBytesInFlight = 1 },
 		"MaxWaitingCalls":  func(c *Config) { c.MaxWaitingCalls = -1 },
 		"MaxWait":          func(c *Config) { c.MaxWait = 0 },
