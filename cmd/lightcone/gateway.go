@@ -22,11 +22,11 @@ import (
 // gatewayFlags are the flags of `lightcone gateway`.
 type gatewayFlags struct {
 	serviceFlags
-	listen, functions       string
-	certificateFile, tlsKey string
-	memory                  int
-	maxWait, drainDelay     time.Duration
-	redis                   redisFlags
+	listen, functions   string
+	tls                 tlsFlags
+	memory              int
+	maxWait, drainDelay time.Duration
+	redis               redisFlags
 }
 
 func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
@@ -40,8 +40,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	flags.serviceFlags.register(f)
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
-	f.StringVar(&flags.certificateFile, "tls-certificate-file", "", "PEM `file` with the certificate chain for HTTPS; without it calls come in the clear")
-	f.StringVar(&flags.tlsKey, "tls-key-file", "", "PEM `file` with the certificate's key; both files are read again when they change")
+	flags.tls.register(f)
 	flags.redis.register(f)
 	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
@@ -93,6 +92,10 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	if err != nil {
 		return err
 	}
+	certificate, err := flags.tls.certificate(logger)
+	if err != nil {
+		return err
+	}
 	fleetKey, operator, err := flags.keys()
 	if err != nil {
 		return err
@@ -123,7 +126,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 		if door, err = gateway.New(config, fleet, known.directory, registry, logger); err != nil {
 			return nil, err
 		}
-		return serve(group, "gateway", flags.listen, "--listen", door.Serve, door.Shutdown)
+		return serve(group, "gateway", flags.listen, "--listen", accepting(door, certificate), door.Shutdown)
 	})
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{

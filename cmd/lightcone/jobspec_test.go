@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -201,10 +200,7 @@ func redisTakes(flags *redisFlags) error {
 	if flags.service == "" {
 		return fmt.Errorf("it knows no Redis")
 	}
-	_, stop, err := flags.connect(nil, slog.New(slog.DiscardHandler))
-	if err == nil {
-		err = stop(context.Background())
-	}
+	_, err := flags.config(slog.New(slog.DiscardHandler))
 	return err
 }
 

@@ -28,23 +28,30 @@ func (r *redisFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&r.sentinelFile, "sentinel-password-file", "", "`file` with the Sentinels' password")
 }
 
+// config is how Redis is reached, without the addresses of its Sentinels.
+func (r *redisFlags) config(logger *slog.Logger) (edge.RedisConfig, error) {
+	password, err := secretFile(r.passwordFile)
+	if err != nil {
+		return edge.RedisConfig{}, fmt.Errorf("--redis-password-file: %w", err)
+	}
+	sentinels, err := secretFile(r.sentinelFile)
+	if err != nil {
+		return edge.RedisConfig{}, fmt.Errorf("--sentinel-password-file: %w", err)
+	}
+	return edge.RedisConfig{Master: r.master, Username: r.user, Password: password, SentinelPassword: sentinels, Logger: logger.With("component", "redis")}, nil
+}
+
 // connect makes a connection to Redis that goes wherever Consul says the Sentinels
 // are, and what ends it; nil when there is no Redis.
 func (r *redisFlags) connect(catalogue *consul.Client, logger *slog.Logger) (*edge.Redis, run.Stop, error) {
 	if r.service == "" {
 		return nil, nil, nil
 	}
-	password, err := secretFile(r.passwordFile)
+	config, err := r.config(logger)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--redis-password-file: %w", err)
+		return nil, nil, err
 	}
-	sentinels, err := secretFile(r.sentinelFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--sentinel-password-file: %w", err)
-	}
-	redis, err := edge.Connect(edge.RedisConfig{
-		Master: r.master, Username: r.user, Password: password, SentinelPassword: sentinels, Logger: logger.With("component", "redis"),
-	}, edge.DefaultStaleFor)
+	redis, err := edge.Connect(config, edge.DefaultStaleFor)
 	if err != nil {
 		return nil, nil, err
 	}

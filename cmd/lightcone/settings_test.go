@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"lightcone"
 	"lightcone/gateway"
 	"lightcone/scheduler"
 )
@@ -172,62 +171,5 @@ func TestPolicies(t *testing.T) {
 	want := []scheduler.Policy{scheduler.DefaultPolicy("resize", "worker-resize", "worker"), whole}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestPoliciesThatAreRefused(t *testing.T) {
-	for _, test := range []struct{ text, want string }{
-		{``, "EOF"},
-		{`{}`, "cannot unmarshal object"},
-		{`[]`, "no function is named"},
-		{`null`, "no function is named"},
-		{`[{}]`, "policy: function"},
-		{`[{"function":"echo"}] []`, "something follows the end"},
-		{`[{"function":"echo","flour":1}]`, `unknown field "flour"`},
-		{`[{"function":"echo","job":"other"}]`, `unknown field "job"`},
-		{`[{"function":"echo","floor":-1}]`, "floor of -1"},
-		{`[{"function":"echo","floor":3,"ceiling":2}]`, "floor of 3 and ceiling of 2"},
-		{`[{"function":"echo","ceiling":1}]`, "floor of 2 and ceiling of 1"},
-		{`[{"function":"echo","floor":0,"ceiling":0}]`, "ceiling of at least 1"},
-		{`[{"function":"echo","floor":1.5}]`, "number 1.5"},
-		{`[{"function":"echo","slots_per_worker":0}]`, "0 slots per worker"},
-		{`[{"function":"echo","stable_window":30}]`, "cannot unmarshal number"},
-		{`[{"function":"echo","stable_window":"30"}]`, "missing unit"},
-		{`[{"function":"echo","stable_window":"1s"}]`, "panic window 6s and stable window 1s"},
-	} {
-		if _, err := parsePolicies(test.text); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: %v, want %q in it", test.text, err, test.want)
-		}
-	}
-}
-
-func TestCallersFile(t *testing.T) {
-	folder := t.TempDir()
-	if err := makeKeys(folder); err != nil {
-		t.Fatal(err)
-	}
-	demo, err := keyFile(filepath.Join(folder, "demo.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry := `{"id":"` + string(demo.ID()) + `","sha256":"` + demo.Digest().String() + `","tenant":"acme"`
-	name := filepath.Join(folder, "callers.json")
-	for _, test := range []struct {
-		callers      string
-		echo, resize bool
-	}{
-		{callers: "[" + entry + "}]", echo: true, resize: true},
-		{callers: "[" + entry + `,"functions":["echo"]}]`, echo: true},
-		{callers: "[]"},
-	} {
-		callers, err := callersFile(write(t, name, test.callers))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for function, may := range map[lightcone.FunctionName]bool{"echo": test.echo, "resize": test.resize} {
-			if tenant, _, err := callers.Authorize([]byte(demo.Text()), function); (err == nil) != may || may && tenant != "acme" {
-				t.Errorf("%s: %s is for %q, %v", test.callers, function, tenant, err)
-			}
-		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 func TestAuthorize(t *testing.T) {
 	store := onFile(t)
-	o := &operator{t: t, store: store}
+	o := &operator{t: t, store: store.Store}
 	good := o.customer("good")
 	quota := lightcone.Unlimited
 	quota.ConcurrentCalls = 7
@@ -92,7 +92,7 @@ func TestAuthorize(t *testing.T) {
 
 func TestAKeyStaysExpiredWhenTheClockGoesBack(t *testing.T) {
 	store := onFile(t)
-	o := &operator{t: t, store: store}
+	o := &operator{t: t, store: store.Store}
 	expiry := time.Now().Add(time.Hour)
 	c, later := newCustomer(t, "one", rand.Reader), newCustomer(t, "two", rand.Reader)
 	c.record.Expires, later.record.Expires = expiry, expiry.Add(time.Hour)
@@ -181,7 +181,7 @@ func TestAHundredThousandTenantsFit(t *testing.T) {
 
 func TestCallersAtOnceCauseOneRead(t *testing.T) {
 	store := onFile(t)
-	o := &operator{t: t, store: store}
+	o := &operator{t: t, store: store.Store}
 	c := o.customer("good")
 	d := start(t, Config{Origin: store})
 	store.slow.Store(int64(50 * time.Millisecond))

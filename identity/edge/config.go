@@ -38,8 +38,8 @@ const (
 	mostRefreshes  = 4096        // waiting for a refresher
 	refreshPause   = time.Second // between tries to refresh the same document
 	doubtedPause   = 100 * time.Millisecond
-	newcomerReads  = 20   // a second, for keys that the filter does not know
-	unfilteredRead = 1000 // a second, while there is no filter
+	newcomerReads  = 20  // a second, for keys that the filter does not know
+	unfilteredRead = 500 // a second, while there is no filter
 )
 
 func (c Config) withDefaults() (Config, error) {

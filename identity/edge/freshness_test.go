@@ -17,7 +17,7 @@ import (
 func TestWhatIsKnownOutlivesTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		known, fresh := o.customer("known"), o.customer("fresh")
 		d := start(t, Config{Origin: store})
 		expect(t, d, known, "ok", "at first")
@@ -42,7 +42,7 @@ func TestWhatIsKnownOutlivesTheStore(t *testing.T) {
 func TestARevocationArrivesByTheAuditTrail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c, other := o.customer("one"), o.customer("other")
 		d := start(t, Config{Origin: store})
 		expect(t, d, c, "ok", "at first")
@@ -65,7 +65,7 @@ func TestARevocationArrivesByTheAuditTrail(t *testing.T) {
 func TestWithoutTheTrailEachDocumentIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c := o.customer("one")
 		d := start(t, Config{Origin: store})
 		expect(t, d, c, "ok", "at first")
@@ -84,7 +84,7 @@ func TestWithoutTheTrailEachDocumentIsConfirmed(t *testing.T) {
 func TestTheTrailVouchesForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c := o.customer("one")
 		d := start(t, Config{Origin: store})
 		time.Sleep(time.Minute)
@@ -111,7 +111,7 @@ func TestTheTrailVouchesForAll(t *testing.T) {
 func TestTheTrailCatchesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c := o.customer("one")
 		d := start(t, Config{Origin: store})
 		time.Sleep(time.Minute)
@@ -131,11 +131,12 @@ func TestTheTrailCatchesUp(t *testing.T) {
 func TestAGapMakesEverythingDoubtful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c := o.customer("one")
 		d := start(t, Config{Origin: store})
 		time.Sleep(time.Minute)
 		expect(t, d, c, "ok", "at first")
+		time.Sleep(time.Second)
 		before, lists := store.reads.Load(), store.lists.Load()
 		was, _, err := store.Get(t.Context(), identity.AuditHead)
 		if err != nil {
@@ -165,7 +166,7 @@ func TestAGapMakesEverythingDoubtful(t *testing.T) {
 func TestADocumentThatCannotBeUsedChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c, other := o.customer("one"), o.customer("other")
 		d := start(t, Config{Origin: store})
 		expect(t, d, c, "ok", "at first")
@@ -178,7 +179,7 @@ func TestADocumentThatCannotBeUsedChangesNothing(t *testing.T) {
 func TestAMillionRandomKeysAreNotLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		o := &operator{t: t, store: store}
+		o := &operator{t: t, store: store.Store}
 		c := o.customer("one")
 		d := start(t, Config{Origin: store, MostKeys: 100})
 		expect(t, d, c, "ok", "at first")
@@ -213,7 +214,7 @@ func TestAMillionRandomKeysAreNotLookedFor(t *testing.T) {
 func TestBeforeTheFilterIsThereReadsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
-		c := (&operator{t: t, store: store}).customer("one")
+		c := (&operator{t: t, store: store.Store}).customer("one")
 		d := newDirectory(t, Config{Origin: store}) // and nobody runs it
 		expect(t, d, c, "ok", "without a filter")
 		counts := make(map[string]int)

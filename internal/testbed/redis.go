@@ -58,6 +58,11 @@ func StartRedis(t testing.TB, rules ...string) *Redis {
 		}
 		r.Servers = append(r.Servers, startRedis(t, folder, "redis-server", port, config))
 	}
+	// The Sentinels come last: they ask a master for its replicas every ten seconds.
+	r.Servers[0].await(redisBound, "the replicas have what the master has", func() bool {
+		said, err := r.Servers[0].Ask("INFO", "replication")
+		return err == nil && strings.Count(said[0], "state=online") == 2
+	})
 	for _, port := range ports[3:] {
 		config := fmt.Sprintf("bind 127.0.0.1\nport %d\nrequirepass %s\nsentinel sentinel-pass %[2]s\n", port, SentinelPassword) +
 			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d 2\n", RedisMaster, ports[0]) +
@@ -66,15 +71,11 @@ func StartRedis(t testing.TB, rules ...string) *Redis {
 		r.Guards = append(r.Guards, startRedis(t, folder, "redis-sentinel", port, config))
 	}
 	for _, guard := range r.Guards {
-		guard.awaitUp(redisBound, "the Sentinel knows two replicas and two other Sentinels", func() bool {
+		guard.await(redisBound, "the Sentinel knows two replicas and two other Sentinels", func() bool {
 			known := guard.fields("SENTINEL", "MASTER", RedisMaster)
 			return known["num-slaves"] == "2" && known["num-other-sentinels"] == "2" && known["flags"] == "master"
 		})
 	}
-	r.Servers[0].awaitUp(redisBound, "the replicas have what the master has", func() bool {
-		said, err := r.Servers[0].Ask("INFO", "replication")
-		return err == nil && strings.Count(said[0], "state=online") == 2
-	})
 	return r
 }
 
@@ -168,7 +169,7 @@ func (r *Redis) RestartAll() {
 func (s *RedisServer) Restart() {
 	s.t.Helper()
 	s.start()
-	s.awaitUp(redisBound, "it answers", func() bool {
+	s.await(redisBound, "it answers", func() bool {
 		_, err := s.Ask("PING")
 		return err == nil
 	})
