@@ -24,7 +24,7 @@ func TestTenantsComeBackFromTheirDocuments(t *testing.T) {
 			Created: time.Unix(1_800_000_000, 0).UTC(),
 		}
 		if cpu := limit("cpu"); cpu >= 0 {
-			want.Quota.CPUPerMonth = time.Duration(cpu) * time.Second
+			want.Quota.CPUPerMonth = time.Duration(cpu) * time.Microsecond
 		}
 		if want.Quota.CallsPerSecond >= 0 && want.Quota.Burst < 0 {
 			want.Quota.Burst = int(want.Quota.CallsPerSecond) // a rate without a burst has one of a second

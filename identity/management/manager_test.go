@@ -297,9 +297,8 @@ func testManyOperators(t *testing.T, store document.Store) {
 	const operators, each = 6, 8
 	errs := make(chan error, operators*each)
 	var done sync.WaitGroup
-	var m *Manager
 	for o := range operators {
-		m = newManager(t, Config{Store: store})
+		m := newManager(t, Config{Store: store})
 		for i := range each {
 			done.Go(func() {
 				_, _, err := m.CreateTenant(asOperator(t), lightcone.TenantID(fmt.Sprintf("tenant-%d-%d", o, i)), "")
@@ -314,7 +313,7 @@ func testManyOperators(t *testing.T, store document.Store) {
 			t.Error(err)
 		}
 	}
-	wantTrail(t, m, operators*each)
+	wantTrail(t, newManager(t, Config{Store: store}), operators*each)
 }
 
 func testClockBackwards(t *testing.T, store document.Store) {
