@@ -110,3 +110,14 @@ func newBenchFleet(t testing.TB, members, tenants int) func() {
 		}
 	}
 }
+
+// BenchmarkFraming looks at the headers of a usual call.
+func BenchmarkFraming(b *testing.B) {
+	raw := []byte(exactly.Replace("Host: lightcone.test\nAuthorization: Bearer lc_0123456789_0123456789012345678901234567890123456789\nUser-Agent: curl/7.88.1\nAccept: */*\nContent-Type: image/jpeg\nX-Forwarded-For: 10.0.0.1\nContent-Length: 262144\n\n"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := framing(raw); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
