@@ -112,12 +112,14 @@ func checkExpectContinue(t *testing.T, dial func(testing.TB) *raw) {
 
 func TestTooLargeCanBeRead(t *testing.T) {
 	s := serve(t, 1, echo, nil)
+	door := s.serveTLS(t, io.Discard)
 	body := make([]byte, 21<<20)
 	for name, send := range map[string]func() *reply{
 		"announced":       func() *reply { return s.post(t, bytes.NewReader(body)) },
 		"chunked":         func() *reply { return s.post(t, io.MultiReader(bytes.NewReader(body))) },
 		"100-continue":    func() *reply { return s.post(t, bytes.NewReader(body), "Expect", "100-continue") },
-		"without waiting": func() *reply { return sendAll(t, s, body) },
+		"without waiting": func() *reply { return sendAll(t, s.dial, body) },
+		"over TLS":        func() *reply { return sendAll(t, door.dial, body) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := send()
@@ -130,8 +132,8 @@ func TestTooLargeCanBeRead(t *testing.T) {
 }
 
 // sendAll sends its whole body before it reads a single byte of the answer.
-func sendAll(t *testing.T, s *served, body []byte) *reply {
-	client := s.dial(t)
+func sendAll(t *testing.T, dial func(testing.TB) *raw, body []byte) *reply {
+	client := dial(t)
 	client.say(fmt.Sprintf("POST /function/echo HTTP/1.1\nKEY\nContent-Length: %d\n\n", len(body)))
 	if _, err := client.Write(body); err != nil {
 		t.Fatalf("the gateway stopped reading: %v", err)
@@ -141,7 +143,11 @@ func sendAll(t *testing.T, s *served, body []byte) *reply {
 
 func TestRefusalKeepsTheConnection(t *testing.T) {
 	s := serve(t, 1, echo, nil)
-	client := s.dial(t)
+	s.throughBoth(t, checkRefusalKeepsTheConnection)
+}
+
+func checkRefusalKeepsTheConnection(t *testing.T, dial func(testing.TB) *raw) {
+	client := dial(t)
 	for _, size := range []int{0, 1, 265 << 10, 1 << 20} {
 		client.say(fmt.Sprintf("POST /function/echo HTTP/1.1\nHost: a\nContent-Length: %d\n\n%s", size, strings.Repeat("a", size)))
 		if got := client.hear(); got.status != 401 || got.closes {
