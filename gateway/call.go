@@ -203,6 +203,7 @@ func (g *Gateway) run(c *call, l *lane) (ran bool, err error) {
 	if err := g.quarantined(&c.request); err != nil {
 		return false, err
 	}
+	c.ticket.confined = g.confines(c.request.Tenant)
 	for err = l.enter(&c.ticket); err == nil; err = l.comeBack(&c.ticket) {
 		c.ticket.started = time.Now()
 		if !c.ticket.started.Before(c.ticket.deadline) {

@@ -176,7 +176,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	s := search{
 		function: call.Function,
 		tenant:   fingerprint(call.Tenant),
-		confined: f.confinedTenant(call.Tenant),
+		confined: f.Confined(call.Tenant),
 		tried:    few[:0],
 		hopes:    hopefulTries,
 	}
@@ -259,10 +259,17 @@ func (f *Fleet) mayRetry(call *functions.Call) bool {
 }
 
 // errConfined is the cause in the error of a call that was refused because its
-// tenant is confined and its shard has no room. Such a call does not go back to its
-// place in the line, as others do for which no worker has room: at the head it would
-// keep those waiting for whom there is some (lane.comeBack).
+// tenant is confined and there is no room for it. Such a call neither waits in the line
+// nor goes back to its place there, as others do: there may be room for those behind it
+// (lane.enter, lane.comeBack).
 var errConfined = errors.New("the tenant is confined to its shard")
+
+// confinedRefusal is what the caller of such a call is told.
+func confinedRefusal(name lightcone.FunctionName) error {
+	err := problem.New(problem.Overloaded, "Calls with this key have lately crashed, so few workers take them, and those have no free slot for the function %s; the call was not run.", name)
+	err.RetryAfter = confinedRetry
+	return err.Because(errConfined)
+}
 
 // noRoom is why no member took a call.
 func (f *Fleet) noRoom(name lightcone.FunctionName, confined bool) error {
@@ -275,9 +282,7 @@ func (f *Fleet) noRoom(name lightcone.FunctionName, confined bool) error {
 	}
 	if confined {
 		f.metrics.confined.Inc()
-		err := problem.New(problem.Overloaded, "Calls with this key have lately crashed, so few workers take them, and those have no free slot for the function %s; the call was not run.", name)
-		err.RetryAfter = confinedRetry
-		return err.Because(errConfined)
+		return confinedRefusal(name)
 	}
 	return problem.New(problem.Overloaded, "No worker has a free slot for the function %s; the call was not run.", name)
 }

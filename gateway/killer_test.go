@@ -140,6 +140,13 @@ func (o *outcomeCounts) count(err error) {
 	o.failures[problem.Of(err).Kind]++
 }
 
+// of is how many calls failed so.
+func (o *outcomeCounts) of(kind problem.Kind) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failures[kind]
+}
+
 // TestATenantThatKillsEverySlotHurtsNobodyElse has 8 workers and a tenant that is
 // confined, whose every call ends its process, and who calls without waiting for answers.
 // Twenty others get theirs; and processes have ended nowhere but in its shard.
@@ -147,7 +154,7 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 	const (
 		workers, others = 8, 20
 		killer          = lightcone.TenantID("killer")
-		length          = 6 * time.Second
+		each, enough    = 100, 20 // calls of each other, and of the killer's that cost a process
 	)
 	hosts := startHosts(t, workers)
 	var members []Member
@@ -166,7 +173,7 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 	// A machine that tests share may be late for all; this is about who is served.
 	lane.queue.rules.maxWait = 2 * time.Second
 	run := func(tenant lightcone.TenantID, query string) error {
-		c := &call{request: *newCall(5 * time.Second), ticket: ticket{turn: make(chan struct{}, 1)}}
+		c := &call{request: *newCall(patience), ticket: ticket{turn: make(chan struct{}, 1)}}
 		c.request.Tenant, c.request.Query, c.ticket.deadline = tenant, []byte(query), c.request.Deadline
 		if err := lane.judge(time.Now(), c.ticket.deadline); err != nil {
 			return err
@@ -177,36 +184,36 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 		}
 		return err
 	}
-	counts := make([]outcomeCounts, others+1) // the killer's last
-	var calls, loads sync.WaitGroup
-	began := time.Now()
-	load := func(tenant lightcone.TenantID, query string, every time.Duration, counted *outcomeCounts) {
-		loads.Go(func() {
-			for next := began; next.Before(began.Add(length)); next = next.Add(every) {
-				time.Sleep(time.Until(next))
-				calls.Go(func() { counted.count(run(tenant, query)) })
+	counts := make([]outcomeCounts, others)
+	var killed outcomeCounts
+	var kills, calls sync.WaitGroup
+	stop := make(chan struct{})
+	every := func(period time.Duration, do func()) {
+		kills.Go(func() {
+			for {
+				select {
+				case <-time.After(period):
+					do()
+				case <-stop:
+					return
+				}
 			}
 		})
 	}
-	following := make(chan struct{})
-	loads.Go(func() {
-		for {
-			select {
-			case <-time.After(followEvery):
-				g.follow()
-			case <-following:
-				return
+	every(followEvery, g.follow)
+	every(2*time.Millisecond, func() { kills.Go(func() { killed.count(run(killer, "die")) }) })
+	for i := range counts {
+		calls.Go(func() {
+			// However slow the machine, there are enough calls of both kinds.
+			for counts[i].all.Load() < each || killed.of(problem.FunctionCrashed) < enough {
+				counts[i].count(run(lightcone.TenantID(fmt.Sprint("tenant-", i)), ""))
+				time.Sleep(40 * time.Millisecond)
 			}
-		}
-	})
-	load(killer, "die", 2*time.Millisecond, &counts[others])
-	for i := range others {
-		load(lightcone.TenantID(fmt.Sprint("tenant-", i)), "", 100*time.Millisecond, &counts[i])
+		})
 	}
-	time.Sleep(time.Until(began.Add(length)))
-	close(following)
-	loads.Wait()
 	calls.Wait()
+	close(stop)
+	kills.Wait()
 
 	var s shards
 	shard := shardOf(&s, string(killer), ids)
@@ -227,10 +234,9 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 			t.Errorf("the yield of tenant %d is %.5f: %v", i, yield, counts[i].failures)
 		}
 	}
-	killed := &counts[others]
 	t.Logf("yield of the others: %.5f of %d calls; the killer's %d calls ended in %v; processes ended: %v",
 		float64(good)/float64(all), all, killed.all.Load(), killed.failures, slices.Sorted(maps.Values(died)))
-	if killed.good.Load() > 0 || killed.failures[problem.FunctionCrashed] < 20 || all < 1000 {
-		t.Errorf("%d of %d calls of the killer were answered, and %d killed: that proves nothing", killed.good.Load(), killed.all.Load(), killed.failures[problem.FunctionCrashed])
+	if killed.good.Load() > 0 {
+		t.Errorf("%d calls of the killer were answered", killed.good.Load())
 	}
 }

@@ -65,10 +65,16 @@ func (l *lane) judge(now, deadline time.Time) error {
 }
 
 // enter waits for a slot. After nil, the caller holds one and owes the lane
-// exactly one of leave, abandon and comeBack.
+// exactly one of leave, abandon and comeBack. A confined tenant's call does not wait:
+// its tenant may send many, of which few will have room, and in the line each of them
+// would count as work in front of others.
 func (l *lane) enter(t *ticket) error {
 	now := time.Now()
 	l.mu.Lock()
+	if t.confined && l.queue.judge(now, t.deadline) != run {
+		l.mu.Unlock()
+		return confinedRefusal(l.name)
+	}
 	said := l.queue.join(now, t)
 	if said != wait {
 		err := l.refusal(said)

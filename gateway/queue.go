@@ -37,6 +37,7 @@ type ticket struct {
 	started  time.Time     // when a slot was last its own
 	cold     time.Duration // how long after joining it may wait for the first slot to be made; 0 = it waits for one that is taken
 	turn     chan struct{} // room for the one message it ever holds: a slot is yours
+	confined bool          // its tenant is: it takes a slot that is free, or none
 	refusal  error         // what the worker said when it had no room for the call; see lane.comeBack
 }
 

@@ -98,7 +98,18 @@ func (s *shards) draw(tenant, set uint64, members []uint64) uint64 {
 	return least
 }
 
-// confinedTenant is whether calls of the tenant are kept to its shard.
-func (f *Fleet) confinedTenant(tenant lightcone.TenantID) bool {
+// confiner is a worker that keeps calls of some tenants to few of its slots.
+type confiner interface {
+	Confined(lightcone.TenantID) bool
+}
+
+// Confined is whether the tenant's calls are kept to its shard: FleetConfig.Confined.
+func (f *Fleet) Confined(tenant lightcone.TenantID) bool {
 	return f.confined != nil && f.confined(tenant)
+}
+
+// confines is whether calls of the tenant do not wait: see lane.enter.
+func (g *Gateway) confines(tenant lightcone.TenantID) bool {
+	worker, may := g.worker.(confiner)
+	return may && worker.Confined(tenant)
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -308,6 +309,20 @@ func TestAConfinedCallDoesNotWait(t *testing.T) {
 	}
 	if demand := lane.demand(); demand.Running != 2 || demand.Waiting != 0 || demand.Refused != 0 {
 		t.Errorf("the scheduler is told %+v", demand)
+	}
+	// With every slot taken by whomever, it does not get in line either.
+	lane.mu.Lock()
+	free := lane.queue.slots - lane.queue.running
+	lane.queue.running = lane.queue.slots
+	lane.mu.Unlock()
+	if ran, err := run("acme"); ran || !errors.Is(err, errConfined) {
+		t.Errorf("without a free slot: ran %v, %v", ran, err)
+	}
+	for range free {
+		lane.abandon()
+	}
+	if demand := lane.demand(); demand.Running != 2 || demand.Refused != 0 {
+		t.Errorf("afterwards, the scheduler is told %+v", demand)
 	}
 	close(gate)
 	for range 2 {
