@@ -7,8 +7,11 @@
 // runs, and its answer is written.
 //
 // Invariants:
-//   - Whatever waits is bounded: connections, header bytes, bytes in flight, calls
-//     per queue; whatever can block has a deadline.
+//   - Whatever waits is bounded: connections, header bytes, calls and bytes in
+//     flight, calls per queue; whatever can block has a deadline.
+//   - A tenant gets no more than its quota (gateway/admission decides), and is told
+//     which one it has reached before its body is read. A token is taken once for
+//     each call that is well-formed and allowed, whatever becomes of it after that.
 //   - One deadline per call, from the moment its headers are in. A call past it
 //     is never started, and the answer names the layer that held it.
 //   - A slow or silent client costs its own connection, and never a slot.

@@ -54,6 +54,9 @@ func TestNeverAboveBurstAndRate(t *testing.T) {
 		}
 		q := drawRate(t)
 		interval := 1 / q.CallsPerSecond
+		if b, _ := bucketOf(&q); float64(b.interval)*q.CallsPerSecond < 1e9*(1-1e-12) {
+			t.Fatalf("a token every %d ns is more than %v a second", b.interval, q.CallsPerSecond)
+		}
 		var now time.Duration
 		var admitted []time.Duration
 		for range rapid.IntRange(1, 60).Draw(t, "calls") {

@@ -134,6 +134,35 @@ func TestForgettingStartsWithNothing(t *testing.T) {
 	table.Settle(held, Answered, lightcone.Usage{}, &lightcone.Unlimited, epoch)
 }
 
+// TestAMonthThatBeginsAgain: what is to be told of November is kept while December
+// has begun, the tenant is forgotten, and the clock is set back to November.
+func TestAMonthThatBeginsAgain(t *testing.T) {
+	table := newTable(t, 1)
+	table.told.Store(true)
+	region := &ledger{totals: map[string]map[lightcone.TenantID]lightcone.Usage{}}
+	loop := exchange{table: table, region: region, deadline: time.Second, most: 10}
+	december := epoch.AddDate(0, 1, 0)
+	once := func(id lightcone.TenantID, at time.Time, cpu time.Duration) {
+		grant, _ := table.Admit(id, &lightcone.Unlimited, at)
+		table.Settle(grant, Answered, lightcone.Usage{CPU: cpu}, &lightcone.Unlimited, at)
+	}
+	once("acme", epoch, 1)
+	once("acme", december, 0)
+	once("other", december, 0)
+	if table.Len() != 1 || table.Forgotten() != 0 {
+		t.Fatalf("%d tenants, %d forgotten with their usage", table.Len(), table.Forgotten())
+	}
+	once("acme", epoch, 2)
+	for range 3 {
+		if err := loop.round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := region.totals["2026-11"]["acme"].CPU; got != 3 {
+		t.Errorf("the region heard of %v, want 3ns", got)
+	}
+}
+
 func TestTheTableIsBounded(t *testing.T) {
 	table := newTable(t, 1000)
 	for i := range 10_000 {
