@@ -14,8 +14,8 @@
 //     do no I/O: without the region, this gateway's own count goes on.
 //   - What is remembered is bounded in tenants, and nothing that matters is
 //     forgotten as long as there is something else to forget.
-//   - A clock that is set back costs a tenant at most the wait for one token, and
-//     gives it nothing. (What the gateway passes in has Go's monotonic reading, which
+//   - A clock that is set back costs a tenant at most a second and the wait for one
+//     token, and gives it nothing. (What the gateway passes in has Go's monotonic reading, which
 //     a change of the clock does not touch; only the month follows the calendar.)
 //
 // What it promises is for each gateway by itself: rate, burst and concurrent calls

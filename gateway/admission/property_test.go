@@ -113,6 +113,30 @@ func TestClockSetBackGivesNothing(t *testing.T) {
 	})
 }
 
+// TestOvertakenCallsGainNothing: calls come to the table out of order, as they do
+// from many goroutines, and are admitted no more often for it.
+func TestOvertakenCallsGainNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table, err := NewTable(DefaultConfig(), epoch)
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		q := drawRate(t)
+		var latest time.Duration
+		admitted := 0
+		for range rapid.IntRange(1, 100).Draw(t, "calls") {
+			now := latest + time.Duration(rapid.Int64Range(int64(-overtaking)+1, int64(overtaking)).Draw(t, "step"))
+			latest = max(latest, now)
+			if _, refused := table.Admit("acme", &q, epoch.Add(now)); refused.Limit == "" {
+				admitted++
+			}
+			if most := float64(q.Burst) + q.CallsPerSecond*latest.Seconds(); float64(admitted) > most+1e-6 {
+				t.Fatalf("%d calls, and at most %v in %v", admitted, most, latest)
+			}
+		}
+	})
+}
+
 // TestSettlingBalances plays calls of a few tenants, with all limits: the bulkhead
 // holds at every moment, and in the end nothing is in flight and the usage is the
 // sum of what was settled. The region hears of all of it.

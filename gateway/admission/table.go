@@ -59,6 +59,7 @@ type shard struct {
 	mu      sync.Mutex
 	tenants map[lightcone.TenantID]*tenant
 	most    int
+	latest  int64    // see clock
 	_       [64]byte // locks of two shards share no cache line
 }
 
@@ -102,10 +103,11 @@ type Grant struct {
 // came back from a full queue would let a tenant knock on it without any bound,
 // and that when the queue is full.
 func (t *Table) Admit(id lightcone.TenantID, quota *lightcone.Quota, at time.Time) (Grant, Refusal) {
-	now := t.clock(at)
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock(t.since(at))
+	s.latest = now
 	found := t.find(s, id, now, at)
 	found.limited, found.called = isMonthly(quota), true
 	limit, wait, full, probe := found.judge(&t.rules, quota, now, at)
@@ -121,10 +123,10 @@ func (t *Table) Admit(id lightcone.TenantID, quota *lightcone.Quota, at time.Tim
 // Peek says what Admit would say, and changes nothing: for a call that is going to
 // be admitted in a moment, when its client has been told to send its body.
 func (t *Table) Peek(id lightcone.TenantID, quota *lightcone.Quota, at time.Time) Refusal {
-	now := t.clock(at)
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock(t.since(at))
 	seen := fresh(now, t.calendar.monthOf(at))
 	if found := s.tenants[id]; found != nil {
 		if found.month.month == found.month.month.follow(at, seen.month.month) {
@@ -148,10 +150,11 @@ func (t *Table) Settle(grant Grant, outcome Outcome, used lightcone.Usage, quota
 	if grant.tenant == nil {
 		return Standing{}
 	}
-	now := t.clock(at)
 	s, found := grant.shard, grant.tenant
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := s.clock(t.since(at))
+	s.latest = now
 	t.turn(grant.id, found, t.calendar.monthOf(at), at)
 	found.inFlight--
 	found.breaker.record(&t.rules, outcome, grant.probe, now)
@@ -167,13 +170,14 @@ func (t *Table) Settle(grant Grant, outcome Outcome, used lightcone.Usage, quota
 func (t *Table) Confined(id lightcone.TenantID) bool { return t.confined(id, time.Now()) }
 
 func (t *Table) confined(id lightcone.TenantID, at time.Time) bool {
-	now := t.clock(at)
+	now := t.since(at)
 	if now > t.remembers.Load() {
 		return false // nobody's are remembered
 	}
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now = s.clock(now)
 	found := s.tenants[id]
 	if found == nil {
 		return false
@@ -209,9 +213,24 @@ func (t *Table) Len() int {
 // heard of, because there were more than MaxTenants.
 func (t *Table) Forgotten() int64 { return t.forgotten.Load() }
 
-// clock is a time in the table's nanoseconds. Between times with a monotonic
+// since is a time in the table's nanoseconds. Between times with a monotonic
 // reading, which time.Now gives, it is not touched by changes of the clock.
-func (t *Table) clock(at time.Time) int64 { return int64(at.Sub(t.base)) }
+func (t *Table) since(at time.Time) int64 { return int64(at.Sub(t.base)) }
+
+// overtaking is by how much a call may come later to the table than one that read
+// the clock after it.
+const overtaking = time.Second
+
+// clock is the time as the shard goes by it. A call that was overtaken on its way
+// here must not turn time back: the next one would find the same time pass again,
+// and tokens in it. A clock that was set back by more is followed. The shard is
+// locked; whoever changes it keeps what clock answers as latest.
+func (s *shard) clock(now int64) int64 {
+	if now < s.latest && s.latest-now < int64(overtaking) {
+		return s.latest
+	}
+	return now
+}
 
 func (t *Table) shardOf(id lightcone.TenantID) *shard {
 	return &t.shards[maphash.String(t.seed, string(id))&uint64(len(t.shards)-1)]
