@@ -80,6 +80,7 @@ type Answer struct {
 	Body        []byte        // reused between calls by whoever passes the Answer in
 	CPU         time.Duration // measured outside the function
 	Exec        time.Duration // from handing the call to the process to having its whole answer
+	Lost        time.Duration // with a worker that went away, before the one that answered was asked; a gateway's fleet sets it
 }
 
 // FunctionMay says whether a function may blame kind: it speaks of its input

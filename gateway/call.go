@@ -229,11 +229,19 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	}()
 	err = g.worker.Run(&c.request, &c.answer)
 	returned = true
-	if err != nil && problem.Of(err).Kind == problem.Overloaded {
+	kind := problem.Kind("")
+	if err != nil {
+		kind = problem.Of(err).Kind
+	}
+	switch kind {
+	case problem.Overloaded:
 		c.ticket.refusal = err // for comeBack
 		return true, nil
+	case problem.WorkerLost:
+		l.abandon() // how long the loss took to show says nothing of how long calls take
+	default:
+		l.leave(time.Since(c.ticket.started) - c.answer.Lost)
 	}
-	l.leave(time.Since(c.ticket.started))
 	g.strike(&c.request, err)
 	return false, err
 }

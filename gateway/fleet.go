@@ -182,6 +182,7 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 	}
 	var lost error
 	var lostWith *member
+	var lostSince time.Time
 	waits := f.roomWaits
 	for {
 		m, l := f.take(&s)
@@ -200,11 +201,14 @@ func (f *Fleet) Run(call *functions.Call, answer *functions.Answer) error {
 		outcome, err := f.try(&s, m, l, sent, call, answer)
 		switch {
 		case outcome == taken || outcome == gone && (lost != nil || !f.mayRetry(call)):
+			if lost != nil {
+				answer.Lost = sent.Sub(lostSince)
+			}
 			return err
 		case outcome == gone:
 			// What took this member may have taken its neighbours, whose loss shows
 			// any moment now: the next one is of those that have been heard of since.
-			lost, lostWith, s.heardSince = err, m, sent
+			lost, lostWith, lostSince, s.heardSince = err, m, sent, sent
 		}
 		*answer = functions.Answer{Body: answer.Body[:0]}
 		if call.Deadline.Sub(f.now()) < leastLeft {

@@ -102,3 +102,43 @@ func TestLostCallIsRetriedThoughNobodyWasHeardOf(t *testing.T) {
 		}
 	}
 }
+
+// TestTimeWithTheLostTeachesNothing: a second until a worker's loss shows is no
+// second of work. If it counted as such, a few lost calls would have the queue
+// expect that all calls take long, and refuse those that would have been quick.
+func TestTimeWithTheLostTeachesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dying, alive := newScript(8, nil), newScript(8, nil)
+		dying.run = func(*functions.Call, *functions.Answer) error {
+			time.Sleep(time.Second)
+			return errGone
+		}
+		lostCalls, registry := 0, prometheus.NewRegistry()
+		f := newTestFleet(t, registry, membersOf(dying, alive))
+		g := newTestGateway(t, f, registry)
+		l := (*g.lanes.Load())["echo"]
+		for range 10 {
+			c := callPool.Get().(*call)
+			c.request, c.ticket.deadline = *newCall(time.Minute), time.Now().Add(time.Minute)
+			if _, err := g.run(c, l); err != nil {
+				t.Fatal(err)
+			}
+			if c.answer.Lost != 0 {
+				lostCalls++
+				if c.answer.Lost != time.Second {
+					t.Errorf("%v were lost, want 1s", c.answer.Lost)
+				}
+			}
+			c.finish(&g.budget)
+		}
+		dying.err, alive.run = errGone, dying.run // and once for good
+		c := callPool.Get().(*call)
+		c.request, c.ticket.deadline = *newCall(time.Minute), time.Now().Add(time.Minute)
+		if _, err := g.run(c, l); problem.Of(err).Kind != problem.WorkerLost {
+			t.Fatal(err)
+		}
+		if lostCalls == 0 || l.queue.service > g.config.InitialService {
+			t.Errorf("after %d calls that a worker was lost with, calls are expected to take %v", lostCalls, l.queue.service)
+		}
+	})
+}
