@@ -269,11 +269,11 @@ job "redis" {
           maxclients 4096
           tcp-keepalive 10
 
-          # Gateways and the management plane may use keys and channels that begin with
-          # lc:, and nothing that looks at or ends what others do.
+          # Gateways and the management plane may do what they must (identity/edge,
+          # ACLRules), and nothing that looks at or ends what others do.
           {{ with nomadVar "nomad/jobs" }}
           user default off
-          user lightcone on #{{ .redis_password.Value | sha256Hex }} resetchannels ~lc:* &lc:* -@all +@read +@write +@pubsub +@transaction +@scripting +@connection -@dangerous -@blocking
+          user lightcone on #{{ .redis_password.Value | sha256Hex }} resetkeys resetchannels ~lightcone:* &lightcone:* -@all +@connection +hmget +hset +pexpire +hincrby +expire +eval +evalsha +publish +subscribe +unsubscribe +ping +multi +exec +info -@dangerous +info
           user replication on #{{ .redis_replication_password.Value | sha256Hex }} resetkeys allchannels -@all +psync +replconf +ping +info +role +publish +subscribe +multi +exec +slaveof +config|rewrite +client|setname +client|kill +script|kill
           masteruser replication
           masterauth {{ .redis_replication_password }}

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/nomad/api"
+
+	"lightcone/identity/edge"
+	"lightcone/internal/testbed"
 )
 
 // redisHost is one allocation of redis.nomad.hcl: its scripts and configurations,
@@ -42,10 +45,7 @@ var redisPasswords = map[string]string{
 
 func newRedisHosts(t *testing.T) *redisHosts {
 	t.Helper()
-	ports, err := freePorts(2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ports := testbed.Ports(t, 2)
 	source, err := Source("redis")
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +60,9 @@ func newRedisHosts(t *testing.T) *redisHosts {
 		t.Fatal(err)
 	}
 	r := &redisHosts{t: t, templates: make(map[string][]*api.Template), ports: map[string]int{"redis": ports[0], "sentinel": ports[1]}}
+	if !strings.Contains(source, edge.ACLRules) {
+		t.Errorf("gateways are not granted what they need: %s", edge.ACLRules)
+	}
 	for _, task := range job.Tasks("redis") {
 		r.templates[task] = job.task("redis", task).Templates
 	}
@@ -242,7 +245,7 @@ func TestRedisFindsItsMaster(t *testing.T) {
 	if first != r.hosts[0] {
 		t.Errorf("the first master is index %d", first.index)
 	}
-	if answer, err := first.asGateway("set", "lc:k", "v"); err != nil {
+	if answer, err := first.asGateway("hset", "lightcone:k", "f", "v"); err != nil {
 		t.Fatalf("%s: %v", answer, err)
 	}
 	checkAccess(t, first)
@@ -251,7 +254,7 @@ func TestRedisFindsItsMaster(t *testing.T) {
 	first.kill("redis")
 	second := r.agree(1)
 	t.Logf("another master after %.1f s", time.Since(began).Seconds())
-	if answer, err := second.asGateway("get", "lc:k"); err != nil || answer != "v" {
+	if answer, err := second.asGateway("hmget", "lightcone:k", "f"); err != nil || answer != "v" {
 		t.Errorf("the new master has %q, %v", answer, err)
 	}
 	first.start("redis")
@@ -300,16 +303,17 @@ func checkAccess(t *testing.T, master *redisHost) {
 	for _, test := range []struct {
 		label, user, password, command, denial string
 	}{
-		{"redis", "lightcone", "redis_password", "get other", "NOPERM"},
+		{"redis", "lightcone", "redis_password", "hmget other f", "NOPERM"},
 		{"redis", "lightcone", "redis_password", "publish other m", "NOPERM"},
 		{"redis", "lightcone", "redis_password", "flushall", "NOPERM"},
 		{"redis", "lightcone", "redis_password", "config get requirepass", "NOPERM"},
 		{"redis", "lightcone", "redis_password", "client list", "NOPERM"},
-		{"redis", "lightcone", "redis_password", "keys lc:*", "NOPERM"},
+		{"redis", "lightcone", "redis_password", "client kill type pubsub", "NOPERM"},
+		{"redis", "lightcone", "redis_password", "keys lightcone:*", "NOPERM"},
 		{"redis", "lightcone", "redis_password", "replicaof no one", "NOPERM"},
-		{"redis", "lightcone", "sentinel_password", "get lc:k", "NOAUTH"},
-		{"redis", "", "redis_password", "get lc:k", "NOAUTH"},
-		{"redis", "replication", "redis_replication_password", "get lc:k", "NOPERM"},
+		{"redis", "lightcone", "sentinel_password", "hmget lightcone:k f", "NOAUTH"},
+		{"redis", "", "redis_password", "hmget lightcone:k f", "NOAUTH"},
+		{"redis", "replication", "redis_replication_password", "hmget lightcone:k f", "NOPERM"},
 		{"redis", "replication", "redis_replication_password", "config get *", "NOPERM"},
 		{"sentinel", "", "redis_password", "sentinel masters", "NOAUTH"},
 		{"sentinel", "", "sentinel_password", "sentinel failover lightcone", "NOPERM"},
@@ -322,7 +326,7 @@ func checkAccess(t *testing.T, master *redisHost) {
 			t.Errorf("%s with %s of %q: %q, %v", test.command, test.password, test.user, answer, err)
 		}
 	}
-	for _, command := range []string{"get lc:k", "hincrby lc:h f 2", "expire lc:h 60", "publish lc:changed x", "eval return(redis.call('get',KEYS[1])) 1 lc:k", "ping", "client setname gateway"} {
+	for _, command := range []string{"hmget lightcone:k f", "hincrby lightcone:n f 2", "expire lightcone:n 60", "publish lightcone:changes x", "eval return(redis.call('hmget',KEYS[1],'f')) 1 lightcone:k", "ping", "info"} {
 		if answer, err := master.asGateway(strings.Fields(command)...); err != nil {
 			t.Errorf("%s: %q, %v", command, answer, err)
 		}
