@@ -17,7 +17,8 @@ import (
 )
 
 // down stops and removes everything that up made, as far as it is there, whatever
-// state it is in. Keys and photographs stay: they are the user's.
+// state it is in. Keys and photographs stay: they are the user's. Tenants go with
+// Consul, and so does the key of one of them.
 func (c *cluster) down(ctx context.Context, say io.Writer) error {
 	if os.Geteuid() != 0 {
 		return errors.New("what the cluster started belongs to root: run `sudo make cluster-down`")
@@ -47,12 +48,12 @@ func (c *cluster) down(ctx context.Context, say io.Writer) error {
 	if err := os.RemoveAll(agentsFolder); err != nil {
 		return err
 	}
-	for _, name := range []string{"terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars.json", "terraform.rc", "consul.token", ".terraform"} {
+	for _, name := range []string{"terraform.tfstate", "terraform.tfstate.backup", "terraform.tfvars.json", "terraform.rc", "consul.token", "demo.key", ".terraform"} {
 		if err := os.RemoveAll(filepath.Join(c.folder, name)); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(say, "the cluster is gone (%.1f s); its keys and photographs are still in %s\n", time.Since(began).Seconds(), c.folder)
+	fmt.Fprintf(say, "the cluster is gone (%.1f s); its services' keys and photographs are still in %s\n", time.Since(began).Seconds(), c.folder)
 	return nil
 }
 

@@ -46,6 +46,9 @@ func allDrills() []drill {
 		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack},
 		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul},
 		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad},
+		{"redis-master-killed", "the Redis master is killed, and a key revoked meanwhile", leastYield, (*drills).killRedisMaster},
+		{"redis-away", "all of Redis stands still for 20 s, and a key is revoked meanwhile", leastYield, (*drills).stopRedis},
+		{"identity-away", "all of Redis stands still, and Consul's server, too: who is known is still known", leastYield, (*drills).stopIdentity},
 		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad},
 		{"bulk", "a folder of photographs is resized by a batch", leastYield, (*drills).resizeFolder},
 	}
@@ -93,7 +96,7 @@ func (c *cluster) drill(ctx context.Context, names []string, say io.Writer) erro
 		if len(names) > 0 && !slices.Contains(names, one.name) {
 			continue
 		}
-		fmt.Fprintf(say, "%-17s %s\n", one.name, one.what)
+		fmt.Fprintf(say, "%-19s %s\n", one.name, one.what)
 		r := d.one(ctx, one)
 		results = append(results, r)
 		if r.err != nil {
@@ -105,7 +108,7 @@ func (c *cluster) drill(ctx context.Context, names []string, say io.Writer) erro
 		}
 	}
 	fmt.Fprintf(say, "\n%d calls a second with a photograph of 265 KB, none of them tried twice\n", drillRate)
-	fmt.Fprintf(say, "%-17s %7s %7s %9s %8s %8s %8s\n", "drill", "calls", "failed", "yield %", "p50 ms", "p99 ms", "max ms")
+	fmt.Fprintf(say, "%-19s %7s %7s %9s %8s %8s %8s\n", "drill", "calls", "failed", "yield %", "p50 ms", "p99 ms", "max ms")
 	for _, r := range results {
 		r.row(say)
 	}
@@ -129,7 +132,7 @@ func (c *cluster) prepareDrills(ctx context.Context) (*drills, error) {
 		return nil, err
 	}
 	c.secrets.ConsulManagement = strings.TrimSpace(string(token))
-	key, err := os.ReadFile(filepath.Join(c.folder, "demo.key"))
+	key, err := os.ReadFile(c.demoKey())
 	if err != nil {
 		return nil, err
 	}
@@ -217,24 +220,24 @@ func (d *drills) settled(ctx context.Context) error {
 
 func (r result) print(say io.Writer) {
 	for _, note := range r.notes {
-		fmt.Fprintf(say, "%17s   %s\n", "", note)
+		fmt.Fprintf(say, "%19s   %s\n", "", note)
 	}
 	if r.tally != nil {
 		for failure, times := range r.failures {
-			fmt.Fprintf(say, "%17s   %d calls: %s\n", "", times, failure)
+			fmt.Fprintf(say, "%19s   %d calls: %s\n", "", times, failure)
 		}
 	}
 	if r.err != nil {
-		fmt.Fprintf(say, "%17s   FAILED: %v\n", "", r.err)
+		fmt.Fprintf(say, "%19s   FAILED: %v\n", "", r.err)
 	}
 }
 
 func (r result) row(say io.Writer) {
 	if r.tally == nil {
-		fmt.Fprintf(say, "%-17s %v\n", r.name, r.err)
+		fmt.Fprintf(say, "%-19s %v\n", r.name, r.err)
 		return
 	}
-	fmt.Fprintf(say, "%-17s %7d %7d %9.3f %8.1f %8.1f %8.1f\n", r.name, r.sent, r.sent-r.answered, r.yield(),
+	fmt.Fprintf(say, "%-19s %7d %7d %9.3f %8.1f %8.1f %8.1f\n", r.name, r.sent, r.sent-r.answered, r.yield(),
 		r.milliseconds(50), r.milliseconds(99), r.milliseconds(100))
 }
 

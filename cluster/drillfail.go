@@ -247,7 +247,7 @@ func (d *drills) drainRack(ctx context.Context) error {
 
 // empty says whether nothing of the region runs on the host.
 func (d *drills) empty(ctx context.Context, h host) bool {
-	for _, job := range []string{"gateway", "worker-resize", "scheduler"} {
+	for _, job := range []string{"gateway", "worker-resize", "scheduler", "identity", "redis"} {
 		all, err := d.nomad.Allocations(ctx, job)
 		if err != nil {
 			return false

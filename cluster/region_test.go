@@ -95,6 +95,7 @@ func TestRegion(t *testing.T) {
 			t.Errorf("without a token, the leader's key can be written: %s", response.Status)
 		}
 	})
+	t.Run("management is for operators", func(t *testing.T) { checkManagement(ctx, t, project) })
 	t.Run("metrics are for operators", func(t *testing.T) { checkMetrics(ctx, t, project) })
 	t.Run("drills", func(t *testing.T) {
 		if out, err := do("drill"); err != nil {
@@ -122,13 +123,53 @@ func checkCurl(t *testing.T, project, line string) {
 	}
 }
 
+// checkManagement: the operators' port leads to the management plane, for those with
+// the operator's key; the public port does not, whoever asks.
+func checkManagement(ctx context.Context, t *testing.T, project string) {
+	key, err := os.ReadFile(filepath.Join(project, "lightcone-cluster", "operator.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/v1/tenants", "/v1/tenants/demo", "/v1/audit", "/v1/quarantine", "/v1/keys/x"} {
+		for _, test := range []struct {
+			at, key string
+			status  []int
+		}{
+			{operatorsURL, strings.TrimSpace(string(key)), []int{http.StatusOK, http.StatusNotFound}}, // no key has the id x
+			{operatorsURL, "", []int{http.StatusUnauthorized}},
+			{frontDoorURL, strings.TrimSpace(string(key)), []int{http.StatusNotFound}},
+			{frontDoorURL, "", []int{http.StatusNotFound}},
+		} {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, test.at+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.key != "" {
+				request.Header.Set("Authorization", "Bearer "+test.key)
+			}
+			response, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			if !slices.Contains(test.status, response.StatusCode) || err != nil {
+				t.Errorf("%s%s, with a key: %v: %s, %s (%v)", test.at, path, test.key != "", response.Status, text, err)
+			}
+			if leaked := strings.Contains(string(text), "demo"); leaked != (response.StatusCode == http.StatusOK && path != "/v1/quarantine") {
+				t.Errorf("%s%s, with a key: %v: names the tenant demo: %v", test.at, path, test.key != "", leaked)
+			}
+		}
+	}
+}
+
 // checkMetrics follows the links of Consul's UI.
 func checkMetrics(ctx context.Context, t *testing.T, project string) {
 	key, err := os.ReadFile(filepath.Join(project, "lightcone-cluster", "operator.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, service := range []string{"gateway", "worker-resize", "scheduler"} {
+	for _, service := range []string{"gateway", "worker-resize", "scheduler", "identity"} {
 		for _, password := range []string{strings.TrimSpace(string(key)), "wrong"} {
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8404/metrics/"+service, nil)
 			if err != nil {

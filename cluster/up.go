@@ -84,9 +84,10 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			provisioner, err = c.prepare(ctx, say)
 			return err
 		}},
-		{"terraform apply: workers, gateways, front door, scheduler", func() error {
+		{"terraform apply: workers, gateways, front door, scheduler, Redis, identity", func() error {
 			return provisioner.apply(ctx, &milestones{to: say}, variables(published))
 		}},
+		{"the tenant demo and its key", func() error { return c.admitDemo(ctx) }},
 		{"a call through the front door", func() error { return c.awaitCall(ctx) }},
 	} {
 		began := time.Now()
@@ -141,9 +142,9 @@ func (c *cluster) mayStart(ctx context.Context) error {
 	if _, err := os.Stat(processFile); err == nil {
 		return errors.New("a cluster is there already, or what a failed one left: `make cluster-down` removes it")
 	}
-	for _, program := range []string{"ip", "nsenter", "haproxy"} {
+	for _, program := range []string{"ip", "nsenter", "haproxy", "redis-server", "redis-cli"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%s is missing: `make cluster` installs it on Debian (iproute2, util-linux, haproxy)", program)
+			return fmt.Errorf("%s is missing: `make cluster` installs it on Debian (iproute2, util-linux, haproxy, redis-server)", program)
 		}
 	}
 	if err := ip(ctx, "link show %s", bridge); err == nil {
@@ -242,7 +243,7 @@ func (c *cluster) awaitCall(ctx context.Context) error {
 	var failed error
 	err := waitUntil(ctx, time.Minute, func() bool {
 		failed = command(ctx, filepath.Join(c.project, "bin", "lightcone"), "call", "resize", "--api", "http://127.0.0.1:8080",
-			"--key-file", filepath.Join(c.folder, "demo.key"), "--param", "width=300", "--in", sample, "--out", os.DevNull)
+			"--key-file", c.demoKey(), "--param", "width=300", "--in", sample, "--out", os.DevNull)
 		return failed == nil
 	})
 	if err != nil {
@@ -258,12 +259,13 @@ func (c *cluster) greet(say io.Writer) {
 		folder = c.folder
 	}
 	fmt.Fprintf(say, `
-Lightcone is up: three racks, a load balancer, gateways, workers, schedulers.
+Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the management plane.
   front door  http://127.0.0.1:8080
   Consul      http://127.0.0.1:8500/ui   (reads without a token; all else with %[1]s/consul.token)
   Nomad       http://127.0.0.1:4646/ui
   statistics  http://127.0.0.1:8404      (HAProxy; metrics below /metrics/SERVICE, password in %[1]s/operator.key)
-bin/nomad and bin/consul are their commands. make cluster-down stops and removes it all. Try it:
+Tenants and keys are made on that port, too: export LIGHTCONE_MANAGE_URL=http://127.0.0.1:8404 LIGHTCONE_OPERATOR_KEY_FILE=%[1]s/operator.key
+for bin/lightcone tenant, key and audit. bin/nomad and bin/consul are their commands. make cluster-down stops and removes it all. Try it:
   curl -sS -f -H "Authorization: Bearer $(cat %[1]s/demo.key)" --data-binary @%[2]s -o small.jpg 'http://127.0.0.1:8080/function/resize?width=300'
 `, folder, sample)
 }
