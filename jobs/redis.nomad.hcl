@@ -176,12 +176,10 @@ job "redis" {
       kill_signal  = "SIGTERM"
       kill_timeout = "15s"
 
-      # Later than the Sentinels need to elect another: a master that came back at
-      # once, and empty, would have its replicas forget everything, too.
       restart {
-        attempts = 5
-        interval = "2m"
-        delay    = "8s"
+        attempts = 10
+        interval = "1m"
+        delay    = "1s"
         mode     = "delay"
       }
 
@@ -199,10 +197,20 @@ job "redis" {
           PATH=/usr/bin:/bin
           read -r REDISCLI_AUTH <"$NOMAD_SECRETS_DIR/sentinel.password"
           export REDISCLI_AUTH
-          until [ "$#" = 2 ]; do
-            sleep 0.2
+          first=no waited=no
+          while sleep 0.2; do
             set -- $(timeout 1 redis-cli -h "$NOMAD_IP_sentinel" -p "$NOMAD_PORT_sentinel" sentinel get-master-addr-by-name lightcone 2>/dev/null || true)
+            if [ "$#" != 2 ]; then continue; fi
+            if [ "$1" != "$NOMAD_IP_redis" ] || [ "$waited" = yes ]; then break; fi
+            # A master that comes back at once comes empty, and its replicas would forget
+            # everything, too: so the Sentinels get the time to elect one of these. Only
+            # a region's very first master has nobody to wait for.
+            if [ -f "$NOMAD_ALLOC_DIR/data/first" ]; then read -r first <"$NOMAD_ALLOC_DIR/data/first"; fi
+            if [ "$first" = yes ]; then break; fi
+            sleep 6
+            waited=yes
           done
+          echo no >"$NOMAD_ALLOC_DIR/data/first"
           echo "the master is $1" >&2
           if [ "$1" = "$NOMAD_IP_redis" ]; then
             set --
@@ -372,6 +380,7 @@ job "redis" {
               while read -r index address _; do
                 [ "$index" != 0 ] || master=$address
               done <"$NOMAD_TASK_DIR/servers"
+              echo yes >"$NOMAD_ALLOC_DIR/data/first" # for redis.sh
               sleep 0.5 # it may not be listed yet
             fi
           done
