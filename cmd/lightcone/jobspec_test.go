@@ -341,7 +341,7 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 			check(t, task)
 		}
 	}
-	if want := []string{"gateway", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
+	if want := []string{"gateway", "identity", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
 		t.Errorf("the specifications start %q, want %q", started, want)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 
 	"github.com/spf13/pflag"
 
@@ -28,8 +29,14 @@ func (r *redisFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&r.sentinelFile, "sentinel-password-file", "", "`file` with the Sentinels' password")
 }
 
+// serviceName is what Consul's DNS can say.
+var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
 // config is how Redis is reached, without the addresses of its Sentinels.
 func (r *redisFlags) config(logger *slog.Logger) (edge.RedisConfig, error) {
+	if !serviceName.MatchString(r.service) {
+		return edge.RedisConfig{}, usagef("--redis-service %q: want a service's name, of lower-case letters, digits and dashes", r.service)
+	}
 	password, err := secretFile(r.passwordFile)
 	if err != nil {
 		return edge.RedisConfig{}, fmt.Errorf("--redis-password-file: %w", err)
