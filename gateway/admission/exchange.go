@@ -12,8 +12,9 @@ import (
 type Region interface {
 	// Exchange adds what this gateway has seen in a month (UTC, such as 2026-11) to
 	// the region's totals, and answers those of the tenants in spent, after the
-	// addition. A tenant that is in spent with nothing is only asked about. After
-	// an error nobody knows what of spent has been added.
+	// addition. A tenant that is in spent with nothing is only asked about. Beside
+	// an error, the tenants that have a total have been added; nobody knows about the
+	// others.
 	Exchange(ctx context.Context, month string, spent map[lightcone.TenantID]lightcone.Usage) (totals map[lightcone.TenantID]lightcone.Usage, err error)
 }
 
@@ -58,9 +59,13 @@ func (e *exchange) round(ctx context.Context) error {
 	}
 	batches := e.table.collect(e.most)
 	for i, b := range batches {
+		tenants := len(b.spent)
 		if err := e.send(ctx, b); err != nil {
-			e.table.remind(batches[i:])
-			return fmt.Errorf("exchange the usage of %d tenants in %s: %w", len(b.spent), b.month, err)
+			if e.doubt != nil {
+				e.table.remind(e.doubt)
+			}
+			e.table.remind(batches[i:]...)
+			return fmt.Errorf("exchange the usage of %d tenants in %s: %w", tenants, b.month, err)
 		}
 	}
 	return nil
@@ -88,11 +93,25 @@ func (e *exchange) send(ctx context.Context, b *batch) error {
 	defer cancel()
 	totals, err := e.region.Exchange(ctx, b.month.String(), b.spent)
 	if err != nil {
-		e.doubt = b
-		return err
+		e.doubt = b.takeDoubtful(totals)
 	}
 	e.table.apply(b, totals)
-	return nil
+	return err
+}
+
+// takeDoubtful takes the tenants without a total out of the batch; nil if there is none.
+func (b *batch) takeDoubtful(totals map[lightcone.TenantID]lightcone.Usage) *batch {
+	doubt := newBatch(b.month)
+	for id, spent := range b.spent {
+		if _, added := totals[id]; !added {
+			doubt.spent[id], doubt.before[id] = spent, b.before[id]
+			delete(b.spent, id)
+		}
+	}
+	if len(doubt.spent) == 0 {
+		return nil
+	}
+	return doubt
 }
 
 // ask asks for the totals of tenants.
@@ -147,7 +166,7 @@ func (t *Table) collect(most int) []*batch {
 }
 
 // remind has tenants whose exchange failed be asked about again.
-func (t *Table) remind(batches []*batch) {
+func (t *Table) remind(batches ...*batch) {
 	for _, b := range batches {
 		for id := range b.spent {
 			t.with(id, func(found *tenant) { found.called = true })

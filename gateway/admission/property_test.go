@@ -194,7 +194,7 @@ func TestSettlingBalances(t *testing.T) {
 					settle(rapid.IntRange(0, len(calls)-1).Draw(t, "which"))
 				}
 			case 3:
-				region.fail = rapid.SampledFrom([]string{"", "", "away", "lost"}).Draw(t, "fail")
+				region.fail = rapid.SampledFrom([]string{"", "", "away", "lost", "partly"}).Draw(t, "fail")
 				_ = loop.round(t.Context())
 			}
 		}

@@ -25,7 +25,7 @@ var epoch = time.Date(2026, time.November, 10, 12, 0, 0, 0, time.UTC)
 // ledger is a test's Region: the totals of a region, in memory.
 type ledger struct {
 	totals map[string]map[lightcone.TenantID]lightcone.Usage
-	fail   string // "" = answer; lost = add, and then fail; away = fail
+	fail   string // "" = answer; lost = add, and then fail; away = fail; partly = add and answer those up to t1, and fail
 	log    []string
 }
 
@@ -35,11 +35,17 @@ func (l *ledger) Exchange(_ context.Context, month string, spent map[lightcone.T
 	}
 	answer := make(map[lightcone.TenantID]lightcone.Usage)
 	for id, used := range spent {
+		if l.fail == "partly" && id > "t1" {
+			continue
+		}
 		answer[id] = l.add(month, id, used)
 		l.log = append(l.log, fmt.Sprintf("%s %s +%v/%d", month, id, used.CPU, bytesOf(used)))
 	}
-	if l.fail == "lost" {
+	switch l.fail {
+	case "lost":
 		return nil, errors.New("the answer was lost")
+	case "partly":
+		return answer, errors.New("not all of it")
 	}
 	return answer, nil
 }
