@@ -2,7 +2,6 @@ package edge
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	mathrand "math/rand/v2"
 	"runtime"
 	"strings"
@@ -113,32 +112,26 @@ func TestAKeyStaysExpiredWhenTheClockGoesBack(t *testing.T) {
 	expect(t, d, later, "ok", "another key, that has not expired yet")
 }
 
-// fill puts many customers into memory without a store behind them.
+// fill puts many customers into memory without a store behind them, and returns
+// the first thousand.
 func fill(t testing.TB, d *Directory, count int) []customer {
 	t.Helper()
 	random := mathrand.NewChaCha8([32]byte{1})
-	var some []customer
+	var first []customer
 	for i := range count {
-		c := newCustomer(t, tenantID(i), random)
-		c.record.Scopes = identity.Scopes{Functions: []lightcone.FunctionName{"resize", "echo"}}
-		text, err := json.Marshal(c.record)
-		if err != nil {
-			t.Fatal(err)
-		}
-		about, err := json.Marshal(c.tenant)
-		if err != nil {
-			t.Fatal(err)
-		}
-		now := d.clock.now()
-		if !d.keys.take(keyIDOf(c.record.ID), seen{answer{found, 1, 0}, text, now}) || !d.tenants.take(c.tenant.ID, seen{answer{found, 1, 0}, about, now}) {
-			t.Fatal("not taken")
-		}
-		d.filter.add(keyIDOf(c.record.ID))
+		id, now := keyID{}, seen{answer: answer{found, 1, 0}, confirmed: d.clock.now()}
+		_, _ = random.Read(id[:]) // never fails
+		facts := keyFacts{tenant: tenantID(i), scopes: scopesOf(identity.Scopes{Functions: []lightcone.FunctionName{"resize", "echo"}})}
 		if i < 1000 {
-			some = append(some, c)
+			c := newCustomer(t, tenantID(i), random)
+			first = append(first, c)
+			id, facts.digest = keyIDOf(c.record.ID), c.record.Digest
 		}
+		d.keys.put(id, read[keyFacts]{now, facts}, useOrigin)
+		d.tenants.put(tenantID(i), read[tenantFacts]{now, tenantFacts{quota: lightcone.Unlimited}}, useOrigin)
+		d.filter.add(id)
 	}
-	return some
+	return first
 }
 
 func TestAHitAllocatesNothing(t *testing.T) {
@@ -170,7 +163,6 @@ func TestAHundredThousandTenantsFit(t *testing.T) {
 	}
 	before := heap()
 	fill(t, d, count)
-	d.wantFilter()
 	each := float64(heap()-before) / count
 	t.Logf("%.0f bytes a tenant with one key, %d keys and %d tenants held", each, d.keys.held.EstimatedSize(), d.tenants.held.EstimatedSize())
 	if d.keys.held.EstimatedSize() != count || d.tenants.held.EstimatedSize() != count || each > most {
@@ -208,4 +200,28 @@ func BenchmarkAuthorize(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func FuzzWhatIsPublished(f *testing.F) {
+	d := newDirectory(f, Config{Origin: onFile(f)})
+	c := newCustomer(f, "one", mathrand.NewChaCha8([32]byte{4}))
+	record, about := (&operator{t: f}).text(c.record), (&operator{t: f}).text(c.tenant)
+	f.Add(identity.KeyPath(c.record.ID), record)
+	f.Add(identity.TenantPath("one"), about)
+	f.Add("keys/short", []byte("{}"))
+	f.Add("elsewhere", []byte(nil))
+	version := uint64(0)
+	f.Fuzz(func(t *testing.T, path string, value []byte) {
+		version += 2
+		d.keys.take(keyIDOf(c.record.ID), seen{answer: answer{found, version, 0}, value: record})
+		d.announced(t.Context(), kept{Path: path, Version: version + 1, Confirmed: time.Now(), Document: value})
+		select {
+		case <-d.refresh:
+		default:
+		}
+		held, there := d.keys.held.GetIfPresent(keyIDOf(c.record.ID))
+		if !there || held.version == version+1 && path != identity.KeyPath(c.record.ID) {
+			t.Errorf("%q with %q has changed what is held for another key", path, value)
+		}
+	})
 }

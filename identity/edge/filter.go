@@ -24,11 +24,12 @@ func keyIDOf(id identity.KeyID) (k keyID) {
 // filter knows which keys may exist, so that those nobody issued cost no read. It
 // errs on one side: a key that exists and was heard of always passes.
 type filter struct {
-	mu      sync.RWMutex
-	bloom   *bloom.BloomFilter // nil until the first rebuild
-	added   []keyID            // since the rebuild that is under way began
-	holds   int                // keys in bloom
-	planned int                // keys that bloom is made for
+	mu         sync.RWMutex
+	bloom      *bloom.BloomFilter // nil until the first rebuild
+	rebuilding bool
+	added      []keyID // since the rebuild that is under way began
+	holds      int     // keys in bloom
+	planned    int     // keys that bloom is made for
 }
 
 const (
@@ -57,7 +58,9 @@ func (f *filter) may(id keyID) (exists, loaded bool) {
 func (f *filter) add(id keyID) (full bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.added = append(f.added, id)
+	if f.rebuilding {
+		f.added = append(f.added, id)
+	}
 	if f.bloom == nil {
 		return false
 	}
@@ -69,9 +72,8 @@ func (f *filter) add(id keyID) (full bool) {
 
 // rebuild replaces the filter by one of all keys that the store lists.
 func (f *filter) rebuild(ctx context.Context, store document.Store) error {
-	f.mu.Lock()
-	f.added = nil
-	f.mu.Unlock()
+	f.note(true)
+	defer f.note(false)
 	ctx, cancel := context.WithTimeout(ctx, rebuildTimeout)
 	defer cancel()
 	paths, err := store.Paths(ctx, identity.KeyPath(""))
@@ -85,11 +87,17 @@ func (f *filter) rebuild(ctx context.Context, store document.Store) error {
 		made.Add(id[:])
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.mu.Unlock()          // before note is called
 	for _, id := range f.added { // after the list was made, perhaps
 		made.Add(id[:])
 	}
 	f.bloom, f.holds, f.planned = made, len(paths)+len(f.added), planned
-	f.added = nil
 	return nil
+}
+
+// note begins and ends noting what is added while the filter is made anew.
+func (f *filter) note(rebuilding bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rebuilding, f.added = rebuilding, nil
 }

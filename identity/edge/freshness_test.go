@@ -176,7 +176,7 @@ func TestADocumentThatCannotBeUsedChangesNothing(t *testing.T) {
 	})
 }
 
-func TestAMillionRandomKeysAreNotLookedFor(t *testing.T) {
+func TestAFloodOfRandomKeysIsNotLookedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
 		o := &operator{t: t, store: store.Store}
@@ -184,7 +184,7 @@ func TestAMillionRandomKeysAreNotLookedFor(t *testing.T) {
 		d := start(t, Config{Origin: store, MostKeys: 100})
 		expect(t, d, c, "ok", "at first")
 		random, before := mathrand.NewChaCha8([32]byte{2}), store.reads.Load()
-		for i := range 1_000_000 {
+		for i := range 100_000 {
 			key, err := identity.NewKey(random)
 			if err != nil {
 				t.Fatal(err)
@@ -192,12 +192,12 @@ func TestAMillionRandomKeysAreNotLookedFor(t *testing.T) {
 			if got := says(d, key.Text()); got != "unauthenticated" {
 				t.Fatalf("random key %d: %s", i, got)
 			}
-			if i%100_000 == 0 {
-				time.Sleep(time.Second) // ten seconds for a million
+			if i%10_000 == 0 {
+				time.Sleep(time.Second) // ten seconds in all
 			}
 		}
 		reads := store.reads.Load() - before
-		t.Logf("%d reads of the origin for a million random keys in 10 s", reads)
+		t.Logf("%d reads of the origin for 100 000 random keys in 10 s", reads)
 		if reads > newcomerReads*11+10 {
 			t.Errorf("%d reads, want at most %d a second and the filter's mistakes", reads, newcomerReads)
 		}
