@@ -10,9 +10,9 @@ export PATH := $(PATH):/usr/local/go/bin
 
 build_packages := build-essential pkg-config libvips-dev
 run_packages   := mate-backgrounds curl
-test_packages  := $(run_packages) openssh-server openssh-client sudo iproute2 util-linux haproxy
+test_packages  := $(run_packages) openssh-server openssh-client sudo iproute2 util-linux haproxy redis-server redis-sentinel
 bench_packages := $(run_packages) haproxy libjpeg-turbo-progs
-cluster_packages := $(run_packages) iproute2 util-linux haproxy libvips42 ca-certificates
+cluster_packages := $(run_packages) iproute2 util-linux haproxy redis-server redis-sentinel libvips42 ca-certificates
 
 sample := /usr/share/backgrounds/mate/nature/Garden.jpg
 

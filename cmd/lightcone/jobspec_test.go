@@ -2,11 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,15 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
-
 	"lightcone"
-	"lightcone/functions"
-	supervisor "lightcone/functions/runtime"
-	"lightcone/gateway"
 	"lightcone/jobs"
-	"lightcone/scheduler"
 )
 
 // lightconeTask is a task of a specification that starts this program.
@@ -131,157 +121,6 @@ func secretsOf(t *testing.T, spec string) (folder string) {
 		write(t, filepath.Join(folder, file), content)
 	}
 	return folder
-}
-
-// fit says why the command that a task starts would not take its environment. It
-// goes the way of the command itself, up to where it would start something.
-func fit(task lightconeTask, environment map[string]string) error {
-	command, rest, err := newRoot().Find(task.args)
-	if err != nil || len(rest) > 0 || !command.Runnable() {
-		return fmt.Errorf("`lightcone %s` is no command: %v", strings.Join(task.args, " "), err)
-	}
-	var entries []string
-	for name, value := range environment {
-		entries = append(entries, name+"="+value)
-	}
-	heed := func(command *cobra.Command) error { return heedEnvironment(command, entries) }
-	switch command.CommandPath() {
-	case "lightcone gateway":
-		var flags gatewayFlags
-		return gatewayTakes(&flags, heed(newGatewayCommand(&flags)))
-	case "lightcone worker":
-		var flags workerFlags
-		return workerTakes(&flags, heed(newWorkerCommand(&flags)))
-	case "lightcone scheduler":
-		var flags schedulerFlags
-		return schedulerTakes(&flags, heed(newSchedulerCommand(&flags)))
-	case "lightcone identity":
-		var flags identityFlags
-		return identityTakes(&flags, heed(newIdentityCommand(&flags)))
-	case "lightcone bulk run":
-		return bulkTakes(environment)
-	}
-	return fmt.Errorf("nobody has written down how `%s` is checked", command.CommandPath())
-}
-
-func gatewayTakes(flags *gatewayFlags, err error) error {
-	if err != nil {
-		return err
-	}
-	_, declared, err := flags.config()
-	if err != nil {
-		return err
-	}
-	if _, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: prometheus.NewRegistry()}); err != nil {
-		return err
-	}
-	if err := redisTakes(&flags.redis); err != nil {
-		return err
-	}
-	return serviceTakes(&flags.serviceFlags, flags.listen)
-}
-
-func identityTakes(flags *identityFlags, err error) error {
-	if err != nil {
-		return err
-	}
-	if err := redisTakes(&flags.redis); err != nil {
-		return err
-	}
-	if err := listensOnNode(flags.manage); err != nil {
-		return err
-	}
-	_, _, err = (&serviceFlags{operatorKeyFile: flags.operatorKeyFile}).keys()
-	return err
-}
-
-// redisTakes checks what all services that know Redis have.
-func redisTakes(flags *redisFlags) error {
-	if flags.service == "" {
-		return fmt.Errorf("it knows no Redis")
-	}
-	_, err := flags.config(slog.New(slog.DiscardHandler))
-	return err
-}
-
-func workerTakes(flags *workerFlags, err error) error {
-	if err != nil {
-		return err
-	}
-	spec, err := functionFor(flags.function)
-	if err != nil {
-		return err
-	}
-	config := supervisor.Config{Functions: []functions.Spec{spec}, Slots: flags.slots, Dir: flags.sockets}
-	if err := config.Validate(); err != nil {
-		return err
-	}
-	return serviceTakes(&flags.serviceFlags, flags.listen)
-}
-
-func schedulerTakes(flags *schedulerFlags, err error) error {
-	if err != nil {
-		return err
-	}
-	policies, err := parsePolicies(flags.policies)
-	if err != nil {
-		return err
-	}
-	nomad, err := jobs.Connect(jobs.Config{Address: flags.nomad})
-	if err != nil {
-		return err
-	}
-	nomad.Close()
-	_, err = scheduler.New(scheduler.Config{
-		Policies: policies, Every: flags.every, Observer: newObserver(nil, "", "", policies), Scaler: &scaler{},
-		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
-	})
-	if err != nil {
-		return err
-	}
-	if flags.name == "" {
-		return fmt.Errorf("the candidate has no name")
-	}
-	return serviceTakes(&flags.serviceFlags, flags.manage)
-}
-
-// serviceTakes checks what all services have. On a node, none may listen where its
-// default is, nor take calls from whoever comes.
-func serviceTakes(flags *serviceFlags, listen string) error {
-	if err := errors.Join(listensOnNode(listen), listensOnNode(flags.manage)); err != nil {
-		return err
-	}
-	fleet, _, err := flags.keys()
-	if err == nil && fleet == "" {
-		err = fmt.Errorf("it has no fleet key")
-	}
-	return err
-}
-
-func listensOnNode(address string) error {
-	if host, port, err := net.SplitHostPort(address); err != nil || host != "192.0.2.7" || port != "23456" {
-		return fmt.Errorf("it would listen on %s, and not where Nomad says", address)
-	}
-	return nil
-}
-
-func bulkTakes(environment map[string]string) error {
-	known := []string{envBulkParams}
-	for _, variables := range bulkSettings {
-		known = append(known, variables...)
-	}
-	for name := range environment {
-		if strings.HasPrefix(name, settingPrefix) && !slices.Contains(known, name) {
-			return fmt.Errorf("the environment variable %s is not a setting of `lightcone bulk run`", name)
-		}
-	}
-	var flags bulkFlags
-	command := newBulkRunCommand(&flags)
-	params, err := bulkSetup(command, &flags, func(name string) string { return environment[name] })
-	if err == nil && params.Get("width") != "300" {
-		err = fmt.Errorf("the dispatch's parameters arrive as %v", params)
-	}
-	return err
 }
 
 // check checks a task, and that the check would notice: with any of its settings

@@ -41,6 +41,8 @@ var vendors = map[string][]string{
 	"github.com/hashicorp/consul/api":  {"consul"},
 	"github.com/hashicorp/nomad/api":   {"jobs", "terraform/standin"},
 	"github.com/redis/go-redis":        {"identity"},
+	"github.com/maypok86/otter":        {"identity"},
+	"go.etcd.io/bbolt":                 {"internal/document/embedded"},
 	"github.com/nats-io":               {"queue"},
 	"github.com/duckdb":                {"usage/billing"},
 	"github.com/marcboeker/go-duckdb":  {"usage/billing"},
