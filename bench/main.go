@@ -34,13 +34,20 @@ type settings struct {
 }
 
 func main() {
+	if text := os.Getenv(gatewayEnv); text != "" {
+		if err := serveGateway(text); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var s settings
 	flag.StringVar(&s.photo, "photo", "/usr/share/backgrounds/mate/nature/Garden.jpg", "photograph to resize")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds; every figure is their median")
 	flag.DurationVar(&s.duration, "duration", 4*time.Second, "length of one measurement of load")
 	flag.IntVar(&s.steady, "steady-calls", 100_000, "calls over which memory is watched")
 	flag.StringVar(&s.out, "out", "bench.json", "file for the figures as JSON")
-	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory")
+	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door")
 	flag.Parse()
 	runtime.GOMAXPROCS(1) // one core of load is plenty; more would spin on cores that are being measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -63,6 +70,7 @@ var sections = []section{
 	{"hop", measureHop},
 	{"overload", measureOverload},
 	{"memory", measureMemory},
+	{"front-door", measureFrontDoor},
 }
 
 func bench(ctx context.Context, s settings) error {

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lightcone"
+	"lightcone/gateway/admission"
+	"lightcone/identity"
+	"lightcone/identity/edge"
+	"lightcone/internal/document"
+)
+
+// measureFrontDoor is (f): what it costs to know who calls and what they may, and
+// what a gateway that asks costs beside one that does not.
+func measureFrontDoor(ctx context.Context, s settings, r *report) error {
+	r.heading("(f) front door: keys, limits and dispatch")
+	if err := measureThreshold(s, r); err != nil {
+		return err
+	}
+	return measureGateways(ctx, s, r)
+}
+
+const residents = 100_000 // tenants, with a key each
+
+// measureThreshold measures authentication and admission in this process.
+func measureThreshold(s settings, r *report) error {
+	store, keys, err := newMemoryStore(residents)
+	if err != nil {
+		return err
+	}
+	stored := heap()
+	directory, err := edge.New(edge.Config{Origin: store, OriginReadsPerSecond: 1e9, FreshFor: time.Hour, Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		return err
+	}
+	table, err := admission.NewTable(admission.DefaultConfig(), time.Now())
+	if err != nil {
+		return err
+	}
+	pass := func(key []byte) error {
+		tenant, quota, err := directory.Authorize(key, "resize")
+		if err != nil {
+			return err
+		}
+		grant, refusal := table.Admit(tenant, &quota, time.Now())
+		if refusal != (admission.Refusal{}) {
+			return fmt.Errorf("tenant %s is refused: %v", tenant, refusal)
+		}
+		table.Settle(grant, admission.Answered, lightcone.Usage{CPU: time.Millisecond, BytesIn: 1, BytesOut: 1}, &quota, time.Now())
+		return nil
+	}
+	for _, key := range keys {
+		if err := pass(key); err != nil {
+			return err
+		}
+	}
+	resident := float64(heap()-stored) / residents
+	const section = "front-door"
+	r.add(section, "memory a tenant with one key: identity and limits", "bytes", "under 600", resident)
+	hit, whole, digest, allocations := []float64{}, []float64{}, []float64{}, []float64{}
+	for range s.rounds {
+		each := func(act func([]byte) error) testing.BenchmarkResult {
+			return testing.Benchmark(func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if err := act(keys[i%len(keys)]); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		authorized := each(func(key []byte) error {
+			_, _, err := directory.Authorize(key, "resize")
+			return err
+		})
+		passed := each(pass)
+		digested := each(func(key []byte) error { _ = lightcone.DigestOf(key[len(key)-43:]); return nil })
+		hit = append(hit, perOperation(authorized))
+		whole = append(whole, perOperation(passed))
+		digest = append(digest, perOperation(digested))
+		allocations = append(allocations, float64(authorized.AllocsPerOp()+passed.AllocsPerOp()))
+	}
+	r.add(section, "a known key is authorised, of 100000", "ns", "under 1000", hit...)
+	r.add(section, "  of that, the SHA-256 of its secret", "ns", "", digest...)
+	r.add(section, "and its call is admitted and settled", "ns", "", whole...)
+	r.add(section, "allocations of the two", "", "0", allocations...)
+	return nil
+}
+
+// perOperation is in nanoseconds.
+func perOperation(result testing.BenchmarkResult) float64 {
+	return float64(result.T.Nanoseconds()) / float64(result.N)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one's finalizers let go
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// memoryStore stands in for the store behind the cache: it is the cache that is
+// measured.
+type memoryStore map[string][]byte
+
+var errFixed = errors.New("this store does not change")
+
+func newMemoryStore(tenants int) (memoryStore, [][]byte, error) {
+	store := make(memoryStore)
+	var keys [][]byte
+	for i := range tenants {
+		key, err := identity.NewKey(rand.Reader)
+		if err != nil {
+			return nil, nil, err
+		}
+		id := lightcone.TenantID(fmt.Sprintf("tenant-%06d", i))
+		quota := lightcone.Unlimited
+		quota.CallsPerSecond, quota.Burst, quota.CPUPerMonth = 1e9, 1e9, 1e6*time.Hour
+		for path, value := range map[string]any{
+			identity.TenantPath(id):    identity.Tenant{ID: id, Name: "Tenant of a usual name", Quota: quota},
+			identity.KeyPath(key.ID()): identity.Record{ID: key.ID(), Digest: key.Digest(), Tenant: id, Scopes: identity.Scopes{Functions: []lightcone.FunctionName{"resize"}}},
+		} {
+			if store[path], err = json.Marshal(value); err != nil {
+				return nil, nil, err
+			}
+		}
+		keys = append(keys, []byte(key.Text()))
+	}
+	return store, keys, nil
+}
+
+func (m memoryStore) Get(_ context.Context, path string) (document.Document, bool, error) {
+	value, found := m[path]
+	return document.Document{Path: path, Value: value, Version: 1}, found, nil
+}
+
+func (m memoryStore) Paths(context.Context, string) ([]string, error) { return nil, nil }
+
+func (m memoryStore) Commit(context.Context, ...document.Change) (uint64, error) { return 0, errFixed }
+
+func (m memoryStore) Wait(ctx context.Context, _ string, _ uint64) (document.Document, bool, error) {
+	<-ctx.Done()
+	return document.Document{}, false, ctx.Err()
+}
+
+// measureGateways compares two gateways, each a process, in front of the same
+// worker: one that knows callers, limits and a fleet, and one that lets
+// everybody through to its only worker.
+func measureGateways(ctx context.Context, s settings, r *report) error {
+	dir, err := os.MkdirTemp("", "lightcone-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	key, err := identity.NewKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	keyFile := filepath.Join(dir, "key")
+	if err := os.WriteFile(keyFile, []byte(key.Text()), 0o600); err != nil {
+		return err
+	}
+	worker, address, err := startWorker(ctx, dir, keyFile, r.Cores)
+	if err != nil {
+		return err
+	}
+	defer worker.stop()
+	body := make([]byte, 256<<10)
+	var contestants []*contestant
+	for _, mode := range []string{modeWhole, modeBare} {
+		c, err := startGateway(ctx, mode, address, keyFile, body)
+		if err != nil {
+			return err
+		}
+		defer c.stop()
+		contestants = append(contestants, c)
+	}
+	for range s.rounds {
+		for _, c := range contestants {
+			if err := c.measure(ctx, s, r.Cores); err != nil {
+				return err
+			}
+		}
+	}
+	const section = "front-door"
+	r.add(section, "gateway, 256 KB in: keys, limits, quarantine, fleet", "us", "", contestants[0].cost...)
+	r.add(section, "gateway without them", "us", "", contestants[1].cost...)
+	r.add(section, "with : without", "x", "at most 1.15", ratios(contestants[0].cost, contestants[1].cost)...)
+	return nil
+}
+
+// startWorker starts `lightcone worker` with echo, and returns its address.
+func startWorker(ctx context.Context, dir, keyFile string, slots int) (*child, string, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	manage, err := freeAddress()
+	if err != nil {
+		return nil, "", err
+	}
+	worker, err := startChild("bin/lightcone", nil, "worker", "--function", "echo", "--slots", fmt.Sprint(slots), "--listen", address,
+		"--manage", manage, "--operator-key-file", keyFile, "--sockets", filepath.Join(dir, "sockets"))
+	if err != nil {
+		return nil, "", err
+	}
+	if err := worker.await(ctx, func() bool { return gets("http://" + address + "/readyz") }); err != nil {
+		worker.stop()
+		return nil, "", err
+	}
+	return worker, address, nil
+}
+
+// contestant is one of the gateways that are compared.
+type contestant struct {
+	*child
+	address string
+	message request
+	cost    []float64 // CPU microseconds a call, by round
+}
+
+func startGateway(ctx context.Context, mode, worker, keyFile string, body []byte) (*contestant, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := &contestant{}
+	if c.address, err = freeAddress(); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if c.message, err = newRequest(c.address, "/function/echo?bytes=8192", string(text), body); err != nil {
+		return nil, err
+	}
+	if c.child, err = startChild(self, []string{gatewayEnv + "=" + strings.Join([]string{mode, c.address, worker, keyFile}, ",")}); err != nil {
+		return nil, err
+	}
+	if err := c.await(ctx, func() bool { return gets("http://" + c.address + "/readyz") }); err != nil {
+		c.child.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *contestant) stop() {
+	c.child.stop()
+	c.message.close()
+}
+
+func (c *contestant) measure(ctx context.Context, s settings, connections int) error {
+	closedLoop(ctx, c.address, c.message, connections, s.duration/8, maxCalls) // warm
+	before, err := cpuOf(c.pid())
+	if err != nil {
+		return err
+	}
+	seen := closedLoop(ctx, c.address, c.message, connections, s.duration/2, maxCalls)
+	after, err := cpuOf(c.pid())
+	if err = errors.Join(err, seen.check()); err != nil {
+		return err
+	}
+	c.cost = append(c.cost, (after-before).Seconds()*1e6/float64(seen.answered.TotalCount()))
+	return nil
+}
+
+// untilTerminated lets a served listener go on until this process is told to end.
+func untilTerminated(listener net.Listener, serve func(net.Listener) error, shutdown func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return errors.Join(shutdown(context.Background()), <-ended)
+	}
+}
