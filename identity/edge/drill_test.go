@@ -161,7 +161,9 @@ func TestConfigurationsThatCannotBeUsed(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := Connect(RedisConfig{Master: "m", Logger: slog.Default()}, time.Hour); err == nil {
-		t.Error("no Sentinels: no error")
+	for name, c := range map[string]RedisConfig{"no master": {Logger: slog.Default()}, "no logger": {Master: "m"}} {
+		if _, err := Connect(c, time.Hour); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }

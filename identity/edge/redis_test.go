@@ -233,6 +233,46 @@ func TestARedisThatIsDeadCostsNothing(t *testing.T) {
 	}
 }
 
+// TestSentinelsAreFollowed: they are not known at first, then all of them move.
+func TestSentinelsAreFollowed(t *testing.T) {
+	t.Parallel()
+	servers := startRedis(t)
+	r, err := Connect(RedisConfig{
+		Master: testbed.RedisMaster, Username: testbed.RedisUser, Password: testbed.RedisPassword,
+		SentinelPassword: testbed.SentinelPassword, Logger: slog.New(slog.DiscardHandler),
+	}, testStale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() bool {
+		_, err := r.get(t.Context(), "keys/a")
+		return err == nil
+	}
+	if answers() {
+		t.Fatal("nobody said where Redis is, and it answers")
+	}
+	for _, elsewhere := range [][]string{{"127.0.0.1:1"}, servers.Sentinels(), nil, {"127.0.0.1:2", servers.Sentinels()[1]}} {
+		r.Follow(elsewhere)
+		if len(elsewhere) == 1 {
+			if answers() {
+				t.Error("nobody is there, and it answers")
+			}
+			continue
+		}
+		eventually(t, 10*time.Second, "Redis answers", answers)
+	}
+	before := r.client.Load()
+	if r.Follow(servers.Sentinels()); r.client.Load() != before {
+		t.Error("Sentinels that are known made a new connection")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r.Follow([]string{"127.0.0.1:3"}); r.client.Load() != before {
+		t.Error("a closed Redis was opened again")
+	}
+}
+
 func TestWhatRedisHasThatIsNoDocument(t *testing.T) {
 	for _, fields := range [][]any{{}, {nil}, {"x", "1", "d"}, {"1", "x", "d"}, {"0", "1", "d"}, {"-1", "1", "d"}, {nil, "1", "d"}, {"9007199254740993", "1", "d"}, {5, "1", "d"}} {
 		if k, err := parseKept("keys/a", fields); err == nil {
