@@ -9,7 +9,7 @@ pid_of() {
 	pid=$(cat "/run/lightcone/$1.pid" 2>/dev/null) || return 1
 	[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] || return 1 # the number may be another's by now
 	# One that has ended, and that nobody has asked about, does not run.
-	! grep -q '^State:.Z' "/proc/$pid/status" || return 1
+	grep -q '^State:.[^Z]' "/proc/$pid/status" 2>/dev/null || return 1
 	echo "$pid"
 }
 
@@ -25,7 +25,7 @@ running() {
 interrupt_agent() {
 	case $init in
 	systemd) systemctl kill --kill-who=main --signal=INT "$1.service" ;;
-	none) kill -INT "$(pid_of "$1")" ;;
+	none) kill -INT "$(pid_of "$1")" 2>/dev/null || true ;; # it may have ended by itself just now
 	esac
 	wait_for_end "$1" "$2"
 }
@@ -45,8 +45,8 @@ stop_agent() {
 	systemd) systemctl stop "$1.service" 2>/dev/null || [ ! -e "/etc/systemd/system/$1.service" ] ;;
 	none)
 		pid=$(pid_of "$1") || return 0
-		kill -TERM "$pid"
-		wait_for_end "$1" 30 || kill -KILL "$pid"
+		kill -TERM "$pid" 2>/dev/null || true # it may have ended by itself just now
+		wait_for_end "$1" 30 || kill -KILL "$pid" 2>/dev/null || true
 		rm -f "/run/lightcone/$1.pid"
 		;;
 	esac
