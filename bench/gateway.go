@@ -103,7 +103,7 @@ func storeWith(keyFile string) (memoryStore, error) {
 		return nil, err
 	}
 	store := make(memoryStore)
-	quota := lightcone.Quota{CallsPerSecond: 1e6, Burst: 1e6, ConcurrentCalls: 1e6, CPUPerMonth: 1e6 * time.Hour, BytesPerMonth: 1 << 60}
+	quota := lightcone.Quota{CallsPerSecond: 1e6, Burst: 1e6, ConcurrentCalls: 1e6, CPUPerMonth: 1e5 * time.Hour, BytesPerMonth: 1 << 60}
 	for path, value := range map[string]any{
 		identity.TenantPath("bench"): identity.Tenant{ID: "bench", Quota: quota},
 		identity.KeyPath(key.ID()):   identity.Record{ID: key.ID(), Digest: key.Digest(), Tenant: "bench", Scopes: identity.Scopes{All: true}},
