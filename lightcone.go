@@ -115,7 +115,7 @@ const NoLimit = -1
 // Quota is what a tenant may use. In each field 0 allows nothing; see NoLimit.
 type Quota struct {
 	CallsPerSecond  float64       // the sustained rate
-	Burst           int           // calls that may come at once, above the rate; at least 1 has an effect
+	Burst           int           // calls that may come at once; below 0: as many as the rate allows in a second, rounded up
 	ConcurrentCalls int           // calls between their headers and their answers
 	CPUPerMonth     time.Duration // CPU time of functions in a calendar month, UTC
 	BytesPerMonth   int64         // bytes in and out in a calendar month, UTC

@@ -43,11 +43,11 @@ func (d QuotaDocument) Quota() (lightcone.Quota, error) {
 		}
 	}
 	q := lightcone.Unlimited
-	if d.CallsPerSecond != nil {
-		q.CallsPerSecond, q.Burst = *d.CallsPerSecond, int(math.Ceil(*d.CallsPerSecond))
-	}
-	if d.Burst != nil {
-		q.Burst = *d.Burst
+	if d.CallsPerSecond != nil { // without a rate there is nothing for a burst to be above
+		q.CallsPerSecond = *d.CallsPerSecond
+		if d.Burst != nil {
+			q.Burst = *d.Burst
+		}
 	}
 	if d.ConcurrentCalls != nil {
 		q.ConcurrentCalls = *d.ConcurrentCalls

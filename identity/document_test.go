@@ -26,8 +26,8 @@ func TestTenantsComeBackFromTheirDocuments(t *testing.T) {
 		if cpu := limit("cpu"); cpu >= 0 {
 			want.Quota.CPUPerMonth = time.Duration(cpu) * time.Microsecond
 		}
-		if want.Quota.CallsPerSecond >= 0 && want.Quota.Burst < 0 {
-			want.Quota.Burst = int(want.Quota.CallsPerSecond) // a rate without a burst has one of a second
+		if want.Quota.CallsPerSecond < 0 {
+			want.Quota.Burst = lightcone.NoLimit // there is no rate for it to be above
 		}
 		text, err := json.Marshal(want)
 		if err != nil {

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/subtle"
 	"encoding/base32"
 	"encoding/base64"
 	"errors"
@@ -98,6 +99,14 @@ func (k Key) Text() string {
 // Digest is what is kept of the secret: the SHA-256 of its 43 characters. The
 // secret has 256 bits of entropy, so a slow password hash would add nothing.
 func (k Key) Digest() lightcone.Digest { return lightcone.DigestOf(k.secret[:]) }
+
+// Opens says whether presented is this key. It takes as long for a wrong secret as
+// for the right one.
+func (k Key) Opens(presented []byte) bool {
+	other, err := ParseKey(presented)
+	mine, theirs := k.Digest(), other.Digest()
+	return err == nil && other.id == k.id && subtle.ConstantTimeCompare(mine[:], theirs[:]) == 1
+}
 
 // String is the key with its secret left out, for logs.
 func (k Key) String() string { return keyPrefix + string(k.id[:]) + "_…" }

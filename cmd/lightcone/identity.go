@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -63,11 +64,11 @@ func manageIdentity(command *cobra.Command, flags identityFlags) error {
 	}
 	manager, err := management.New(config)
 	if err != nil {
-		return err
+		return errors.Join(err, group.Stop())
 	}
 	book, err := quarantine.New(quarantine.DefaultConfig(), consul.NewDocuments(catalogue, quarantinePrefix, false), registry, logger.With("component", "quarantine"))
 	if err != nil {
-		return err
+		return errors.Join(err, group.Stop())
 	}
 	_ = group.Start(ctx, "quarantine", func(context.Context) (run.Stop, error) { return inBackground(book.Run), nil })
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {

@@ -150,13 +150,13 @@ func newKeyRevokeCommand(flags *operatorFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke KEY-ID",
 		Short: "Revoke a key, for good",
-		Long: `Revoke a key, for good. Gateways refuse it within a second or so, and within
-half a minute should they not hear of it at once.`,
+		Long: `Revoke a key, for good. Gateways refuse it within a second or two, as long as they
+hear of it through Redis or Consul.`,
 		Args: takes("KEY-ID"),
 		RunE: func(command *cobra.Command, args []string) error {
 			id := identity.KeyID(args[0])
-			if err := id.Validate(); err != nil {
-				return usagef("%w: give the id, which is what stands between the underscores of a key", err)
+			if id.Validate() != nil { // and not repeated: it may be a whole key
+				return usagef("that is no key's id: give the 16 characters between the underscores of a key, or what `lightcone key list` shows")
 			}
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				if err := client.RevokeKey(ctx, id); err != nil {

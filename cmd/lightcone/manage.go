@@ -24,11 +24,7 @@ type managementListener struct {
 	api      map[string]http.Handler              // what changes things, for the operator; by pattern
 }
 
-func (m managementListener) server() (*http.Server, error) {
-	operators, err := identity.NewKeyring([]identity.Record{{ID: m.operator.ID(), Digest: m.operator.Digest(), Tenant: "operator", Scopes: identity.Scopes{All: true}}})
-	if err != nil {
-		return nil, err
-	}
+func (m managementListener) server() *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -39,12 +35,12 @@ func (m managementListener) server() (*http.Server, error) {
 		}
 		writeJSON(w, status, details)
 	})
-	routes.Handle("GET /metrics", operatorsOnly(operators, promhttp.HandlerFor(m.metrics, promhttp.HandlerOpts{})))
+	routes.Handle("GET /metrics", operatorsOnly(m.operator, promhttp.HandlerFor(m.metrics, promhttp.HandlerOpts{})))
 	for pattern, page := range m.operate {
-		routes.Handle(pattern, operatorsOnly(operators, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { page(w) })))
+		routes.Handle(pattern, operatorsOnly(m.operator, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { page(w) })))
 	}
 	for pattern, handler := range m.api {
-		routes.Handle(pattern, operatorsOnly(operators, asActor(m.operator.ID(), handler)))
+		routes.Handle(pattern, operatorsOnly(m.operator, asActor(m.operator.ID(), handler)))
 	}
 	return &http.Server{
 		Handler:           routes,
@@ -53,7 +49,7 @@ func (m managementListener) server() (*http.Server, error) {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-	}, nil
+	}
 }
 
 // asActor has the audit trail name the operator's key for what handler changes.
@@ -73,13 +69,13 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 
 // operatorsOnly asks for the operator's key: as a bearer token, or as the password
 // of a browser that has followed a link.
-func operatorsOnly(operators *identity.Keyring, next http.Handler) http.Handler {
+func operatorsOnly(operator identity.Key, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		presented, shown := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !shown {
 			_, presented, shown = r.BasicAuth()
 		}
-		if _, err := operators.Authenticate([]byte(presented)); !shown || err != nil {
+		if !shown || !operator.Opens([]byte(presented)) {
 			w.Header().Add("WWW-Authenticate", `Bearer realm="lightcone management"`)
 			w.Header().Add("WWW-Authenticate", `Basic realm="lightcone management: the operator's key is the password"`)
 			http.Error(w, "The management listener wants the operator's key: Authorization: Bearer <what operator.key holds>.", http.StatusUnauthorized)

@@ -25,16 +25,13 @@ func newKey(t *testing.T) identity.Key {
 func TestManagementAsksForTheOperatorsKey(t *testing.T) {
 	operator, other := newKey(t), newKey(t)
 	var unready error
-	server, err := managementListener{
+	server := managementListener{
 		operator: operator, metrics: newRegistry(),
 		ready: func() (any, error) { return []string{"details"}, unready },
 		operate: map[string]func(http.ResponseWriter){
 			"GET /page": func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, map[string]int{"calls": 3}) },
 		},
 	}.server()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var answered bytes.Buffer
 	bearer := func(key string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+key) }

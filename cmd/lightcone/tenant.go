@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -90,7 +89,11 @@ func stateOf(disabled bool) string {
 func limitsText(q lightcone.Quota) string {
 	var words []string
 	if q.CallsPerSecond >= 0 {
-		words = append(words, fmt.Sprintf("%v calls/s (burst %d)", q.CallsPerSecond, q.Burst))
+		rate := fmt.Sprintf("%v calls/s", q.CallsPerSecond)
+		if q.Burst >= 0 {
+			rate += fmt.Sprintf(" (burst %d)", q.Burst)
+		}
+		words = append(words, rate)
 	}
 	if q.ConcurrentCalls >= 0 {
 		words = append(words, fmt.Sprintf("%d at once", q.ConcurrentCalls))
@@ -149,21 +152,22 @@ func newTenantStateCommand(flags *operatorFlags, verb, short string, disabled bo
 // quotaFlags are the limits by their flags: the names that documents give them.
 var quotaFlags = []struct {
 	flag, usage string
-	set         func(*identity.QuotaDocument, *float64)
+	set         func(d *identity.QuotaDocument, text string) error
 }{
-	{"calls-per-second", "sustained rate", func(d *identity.QuotaDocument, v *float64) { d.CallsPerSecond = v }},
-	{"burst", "calls that may come at once, above the rate (of a second, unless given)", func(d *identity.QuotaDocument, v *float64) { d.Burst = whole[int](v) }},
-	{"concurrent-calls", "calls in progress", func(d *identity.QuotaDocument, v *float64) { d.ConcurrentCalls = whole[int](v) }},
-	{"cpu-seconds-per-month", "CPU time of functions", func(d *identity.QuotaDocument, v *float64) { d.CPUSecondsPerMonth = v }},
-	{"bytes-per-month", "bytes in and out", func(d *identity.QuotaDocument, v *float64) { d.BytesPerMonth = whole[int64](v) }},
+	{"calls-per-second", "sustained rate", func(d *identity.QuotaDocument, text string) error { return limit(&d.CallsPerSecond, text) }},
+	{"burst", "calls that may come at once (as many as in a second, unless given)", func(d *identity.QuotaDocument, text string) error { return limit(&d.Burst, text) }},
+	{"concurrent-calls", "calls in progress", func(d *identity.QuotaDocument, text string) error { return limit(&d.ConcurrentCalls, text) }},
+	{"cpu-seconds-per-month", "CPU time of functions", func(d *identity.QuotaDocument, text string) error { return limit(&d.CPUSecondsPerMonth, text) }},
+	{"bytes-per-month", "bytes in and out", func(d *identity.QuotaDocument, text string) error { return limit(&d.BytesPerMonth, text) }},
 }
 
-func whole[N int | int64](v *float64) *N {
-	if v == nil {
+// limit reads a flag's number as a document has it, so that both take the same.
+func limit[N any](field **N, text string) error {
+	*field = nil
+	if text == noLimitWord {
 		return nil
 	}
-	n := N(*v)
-	return &n
+	return json.Unmarshal([]byte(text), field)
 }
 
 const noLimitWord = "none"
@@ -215,16 +219,9 @@ func changeQuota(command *cobra.Command, quota *identity.QuotaDocument) error {
 			continue
 		}
 		named = true
-		text := flag.Value.String()
-		if text == noLimitWord {
-			limit.set(quota, nil)
-			continue
+		if text := flag.Value.String(); text == "null" || limit.set(quota, text) != nil {
+			return usagef("--%s %s: want a number (whole, unless it is a rate or seconds), or %s", limit.flag, text, noLimitWord)
 		}
-		value, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return usagef("--%s %s: want a number, or %s", limit.flag, text, noLimitWord)
-		}
-		limit.set(quota, &value)
 	}
 	if !named {
 		return usagef("no limit is named: give at least one, such as --%s 20", quotaFlags[0].flag)

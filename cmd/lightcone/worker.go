@@ -82,10 +82,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 
 // serveManagement serves the operator's listener as a component of group.
 func serveManagement(group *run.Group, address string, m managementListener) (run.Stop, error) {
-	server, err := m.server()
-	if err != nil {
-		return nil, err
-	}
+	server := m.server()
 	return serve(group, "management", address, "--manage", server.Serve, func(ctx context.Context) error {
 		return shutdown(ctx, server)
 	})

@@ -40,6 +40,7 @@ func NewClient(base string, operator identity.Key) (*Client, error) {
 		return nil, fmt.Errorf("management: the address is not a URL such as http://127.0.0.1:8081, without user and query") // it may hold a password
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.Proxy = nil // it would be shown the key
 	return &Client{base: strings.TrimSuffix(base, "/"), operator: operator, http: &http.Client{
 		Transport:     transport,
 		Timeout:       clientTimeout,
