@@ -73,7 +73,13 @@ func (c thresholdConfig) start(ctx context.Context, group *run.Group) (*threshol
 		if err != nil {
 			return nil, err
 		}
-		return follower.Close, nil
+		return func(ctx context.Context) error {
+			// The month's count is approximate; a stop that loses the last seconds of it went well.
+			if err := follower.Close(ctx); err != nil {
+				config.Logger.Warn("the region has not heard of the last that was used here", "error", err)
+			}
+			return nil
+		}, nil
 	})
 	return t, nil
 }

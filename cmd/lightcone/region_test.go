@@ -133,8 +133,11 @@ func (r *region) start(kind string, environment []string, flags ...string) *serv
 		said: &shared{}, ended: make(chan struct{}),
 	}
 	s.command = exec.Command(filepath.Join(bin, "lightcone"), append([]string{kind}, flags...)...)
-	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.consul.Address, "LIGHTCONE_LISTEN="+s.listen, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",
-		"LIGHTCONE_FLEET_KEY_FILE="+r.key("fleet.key"), "LIGHTCONE_OPERATOR_KEY_FILE="+r.key("operator.key"))
+	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.consul.Address, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",
+		"LIGHTCONE_OPERATOR_KEY_FILE="+r.key("operator.key"))
+	if kind != "identity" { // it takes no calls
+		s.command.Env = append(s.command.Env, "LIGHTCONE_LISTEN="+s.listen, "LIGHTCONE_FLEET_KEY_FILE="+r.key("fleet.key"))
+	}
 	s.command.Env = append(s.command.Env, environment...)
 	s.command.Stdout, s.command.Stderr = s.said, s.said
 	if err := s.command.Start(); err != nil {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"lightcone"
+	"lightcone/identity"
+	"lightcone/identity/edge"
+	"lightcone/identity/management"
+	"lightcone/internal/testbed"
+)
+
+// certified makes a certificate for 127.0.0.1, and a client that believes it.
+func certified(t *testing.T) (certificateFile, keyFile string, client *http.Client) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	folder, roots := t.TempDir(), x509.NewCertPool()
+	roots.AppendCertsFromPEM(chain)
+	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	t.Cleanup(client.CloseIdleConnections)
+	return write(t, filepath.Join(folder, "certificate.pem"), string(chain)),
+		write(t, filepath.Join(folder, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))), client
+}
+
+// TestTheManagementPlaneReachesTheFrontDoor: processes of both planes, with Redis,
+// its Sentinels and Consul between them. A tenant is made, its key is used over TLS,
+// and no more once it is revoked, though Redis is gone by then.
+func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
+	t.Parallel()
+	r := newRegion(t)
+	redis := testbed.StartRedis(t, strings.Fields(edge.ACLRules)...)
+	for i, sentinel := range redis.Sentinels() {
+		r.register("redis-sentinel", 1_000_000+i, sentinel)
+	}
+	secrets := t.TempDir()
+	settings := []string{
+		"LIGHTCONE_REDIS_SERVICE=redis-sentinel", "LIGHTCONE_REDIS_MASTER=" + testbed.RedisMaster, "LIGHTCONE_REDIS_USER=" + testbed.RedisUser,
+		"LIGHTCONE_REDIS_PASSWORD_FILE=" + write(t, filepath.Join(secrets, "redis"), testbed.RedisPassword),
+		"LIGHTCONE_SENTINEL_PASSWORD_FILE=" + write(t, filepath.Join(secrets, "sentinel"), testbed.SentinelPassword),
+	}
+	plane := r.start("identity", settings)
+	certificate, key, client := certified(t)
+	door := r.gateway("echo", append(flagsOf(settings), "--tls-certificate-file", certificate, "--tls-key-file", key)...)
+	r.enlist("echo", r.workers(1, "echo")...)
+	door.knows(1)
+
+	operator, err := identity.ParseKey([]byte(strings.TrimSpace(read(t, r.key("operator.key")))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	operate, err := management.NewClient("http://"+plane.manage, operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer operate.Close()
+	within(t, "the management plane answers", func() bool {
+		_, err := operate.CreateTenant(t.Context(), "acme", "Acme")
+		return err == nil
+	})
+	issued, _, err := operate.IssueKey(t.Context(), "acme", identity.Scopes{Functions: []lightcone.FunctionName{"echo"}}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func(path string) int {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+door.listen+"/function/"+path, strings.NewReader("input"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+issued.Text())
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	if got := call("echo"); got != http.StatusOK {
+		t.Errorf("a key that was just issued: %d", got)
+	}
+	if got := call("resize"); got != http.StatusForbidden {
+		t.Errorf("beyond its scopes: %d", got)
+	}
+	within(t, "Redis has told of it", func() bool {
+		return door.metric(`lightcone_edge_changes_total{way="redis"}`) > 0
+	})
+	redis.KillAll()
+	if err := operate.RevokeKey(t.Context(), issued.ID()); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the revoked key is refused", func() bool { return call("echo") == http.StatusUnauthorized })
+	r.consul.Kill()
+	if got := call("echo"); got != http.StatusUnauthorized {
+		t.Errorf("the revoked key without Consul: %d", got)
+	}
+	if err := operate.RevokeKey(t.Context(), issued.ID()); err == nil || !strings.Contains(err.Error(), "overloaded") {
+		t.Errorf("revoking without Consul: %v", err)
+	}
+	if got := status(plane.manage, "/v1/tenants"); got != http.StatusUnauthorized {
+		t.Errorf("without the operator's key: %d", got)
+	}
+}
+
+// flagsOf are settings as flags.
+func flagsOf(settings []string) (flags []string) {
+	for _, setting := range settings {
+		name, value, _ := strings.Cut(strings.TrimPrefix(setting, settingPrefix), "=")
+		flags = append(flags, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-")), value)
+	}
+	return flags
+}
+
+// TestFlagsOf keeps flagsOf and settingOf each other's inverse.
+func TestFlagsOf(t *testing.T) {
+	for i := range 3 {
+		name := "flag" + strings.Repeat("-x", i)
+		if got := flagsOf([]string{settingOf(name) + "=" + strconv.Itoa(i)}); len(got) != 2 || got[0] != "--"+name || got[1] != strconv.Itoa(i) {
+			t.Errorf("%q", got)
+		}
+	}
+}
