@@ -24,6 +24,7 @@ func variables(r release) map[string]any {
 		"racks":             len(racks()),
 		"gateways":          3,
 		"gateway_memory_mb": 256,
+		"max_wait":          "1s", // three racks on one machine's cores: that all of it is late is no overload
 		"redis":             map[string]any{"memory": 128},
 		"functions": map[string]any{
 			"resize": map[string]any{"floor": 3, "ceiling": 6, "slots": 1, "cpu": 1000, "memory": 256, "memory_max": 2048},
