@@ -1,7 +1,8 @@
 # The gateways' shared cache: three Redis servers, one of them master, and three
 # Sentinels, which elect another when it is gone. One server and one Sentinel a host,
-# over the racks. All that is in it can be had again from Consul, so it keeps nothing
-# on disk and favours availability: gateways go on without it.
+# over the racks. What it knows of keys can be had again from Consul, and its count of
+# what tenants have used this month from the gateways, as long as they run. So it keeps
+# nothing on disk and favours availability: gateways go on without it.
 #
 # Who is master is the Sentinels' to say, and theirs alone: a server that starts asks
 # them. A Sentinel that starts goes on with what it knew; a new one asks the others;
@@ -241,8 +242,10 @@ job "redis" {
         SH
       }
 
-      # The keys come from the Nomad variable nomad/jobs. They are read at the start:
-      # with other keys, count keys_revision up, and the update is like any other.
+      # The keys come from the Nomad variable nomad/jobs. They are read at the start.
+      # With another redis_password, count keys_revision up, and the update is like any
+      # other. The two that servers and Sentinels know each other by cannot change one
+      # after the other: stop the job, change them, run it again; gateways go on meanwhile.
       template {
         destination = "${NOMAD_SECRETS_DIR}/redis.conf"
         perms       = "0600"
