@@ -45,7 +45,7 @@ func heedEnvironment(command *cobra.Command, environment []string) error {
 }
 
 // foreignSettings have the prefix and are not a service's.
-var foreignSettings = []string{"LIGHTCONE_KEY", "LIGHTCONE_SOCKET"}
+var foreignSettings = []string{"LIGHTCONE_KEY", "LIGHTCONE_MANAGE_URL", "LIGHTCONE_SOCKET"}
 
 // settingsOf are a command's flags by their environment variables.
 func settingsOf(command *cobra.Command) map[string]*pflag.Flag {
