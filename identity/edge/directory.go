@@ -43,7 +43,7 @@ func New(c Config) (*Directory, error) {
 		unfiltered: rate.NewLimiter(unfilteredRead, unfilteredRead),
 	}
 	d.config, d.clock, d.logger = c, newClock(), c.Logger
-	d.changes = newChanges(2 * c.FreshFor)
+	d.changes, d.corrections = newChanges(2*c.FreshFor), newCorrections()
 	d.budget = rate.NewLimiter(rate.Limit(c.OriginReadsPerSecond), int(c.OriginReadsPerSecond))
 	d.trail = newTrail(c.Origin, d.clock, c.FreshFor, c.Logger)
 	d.trail.changed, d.trail.gap = d.trailSays, d.trailHasGap
@@ -143,6 +143,7 @@ func (d *Directory) Run(ctx context.Context) {
 	}
 	if d.config.Redis != nil {
 		running.Go(func() { d.config.Redis.subscribe(ctx, d.subscribed, d.announced) })
+		running.Go(func() { d.keepCorrecting(ctx) })
 	}
 	running.Wait()
 }

@@ -14,6 +14,7 @@ import (
 // trailSays takes in that a document was changed, as the audit trail has it.
 func (d *Directory) trailSays(ctx context.Context, path string, version uint64) {
 	d.metrics.heard.WithLabelValues("audit").Inc()
+	d.wantCorrected(path, correction{version: version}) // whoever announced it may have failed to
 	if !d.changed(path, version) {
 		return
 	}

@@ -11,7 +11,7 @@ type metrics struct {
 	hits, stale, misses, unknown, filtered, refused prometheus.Counter
 	reads                                           *prometheus.CounterVec
 	skipped                                         prometheus.Counter
-	gaps                                            prometheus.Counter
+	gaps, uncorrected                               prometheus.Counter
 	heard                                           *prometheus.CounterVec
 }
 
@@ -35,6 +35,10 @@ func newMetrics(registerer prometheus.Registerer, d *Directory) (*metrics, error
 			Name: "lightcone_edge_gaps_total",
 			Help: "Times that changes may have been missed, so that everything held was doubted.",
 		}),
+		uncorrected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "lightcone_edge_corrections_dropped_total",
+			Help: "Changed documents that Redis may keep in an older version, because too many were waiting to be corrected there.",
+		}),
 		heard: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_edge_changes_total",
 			Help: "Changed documents heard of, by way: redis (published), audit (the trail at the origin).",
@@ -48,8 +52,11 @@ func newMetrics(registerer prometheus.Registerer, d *Directory) (*metrics, error
 	vouched := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lightcone_edge_audit_trail_age_seconds", Help: "Time since the audit trail was last read to its end.",
 	}, d.trail.age)
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lightcone_edge_corrections_waiting", Help: "Changed documents that Redis may have in an older version until it is corrected.",
+	}, func() float64 { return float64(d.corrections.count()) })
 	for _, collector := range []prometheus.Collector{
-		lookups, m.reads, m.skipped, m.gaps, m.heard, vouched,
+		lookups, m.reads, m.skipped, m.gaps, m.heard, m.uncorrected, vouched, waiting,
 		held("keys", d.keys.held.EstimatedSize), held("tenants", d.tenants.held.EstimatedSize),
 	} {
 		if err := registerer.Register(collector); err != nil {

@@ -18,6 +18,9 @@ type sources struct {
 	origin  breaker
 	budget  *rate.Limiter // for reads of the origin
 	changes *changes
+
+	corrections *corrections // of Redis
+
 	metrics *metrics
 	logger  *slog.Logger
 }
@@ -102,12 +105,17 @@ func (s *sources) mayAskOrigin(ctx context.Context, refresh bool) bool {
 }
 
 // remember tells Redis what the origin has just said. That it cannot be told is
-// no reason to fail: it is told again with the next read.
-func (s *sources) remember(ctx context.Context, d document.Document) {
+// no reason to fail: it is told again with the next read, and before that if it may
+// have an older version.
+func (s *sources) remember(ctx context.Context, d document.Document, older bool) {
 	if s.config.Redis == nil {
 		return
 	}
-	if err := s.config.Redis.put(ctx, kept{Path: d.Path, Version: d.Version, Confirmed: s.clock.wall(), Document: d.Value}); err != nil {
+	k := kept{Path: d.Path, Version: d.Version, Confirmed: s.clock.wall(), Document: d.Value}
+	if err := s.config.Redis.put(ctx, k); err != nil {
+		if older {
+			s.wantCorrected(d.Path, correction{version: d.Version, known: k})
+		}
 		s.logger.Debug("Redis cannot be told.", "path", d.Path, "error", err)
 	}
 }

@@ -161,13 +161,14 @@ func (t *tier[K, V]) fetchOnce(ctx context.Context, k K, refresh bool) (*entry[V
 	}
 	switch v {
 	case useOrigin:
-		t.remember(ctx, document.Document{Path: path, Value: origin.seen.value, Version: origin.version})
+		older := redis.reply == found && redis.version < origin.version || 0 < held && held < origin.version
+		t.remember(ctx, document.Document{Path: path, Value: origin.seen.value, Version: origin.version}, older)
 		return t.put(k, origin, v)
 	case useRedis:
 		return t.put(k, redis, v)
 	case gone:
 		if redis.reply == found {
-			t.remember(ctx, document.Document{Path: path, Version: redis.version})
+			t.remember(ctx, document.Document{Path: path, Version: redis.version}, true)
 		}
 		pause := unknownFor
 		if heard > 0 { // perhaps it was made just now, and the origin lags
