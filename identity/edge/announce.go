@@ -64,7 +64,7 @@ const (
 // a subscription begins: what was announced before may have been missed.
 func (r *Redis) subscribe(ctx context.Context, begun func(), heard func(context.Context, kept)) {
 	for failures := 0; ctx.Err() == nil; failures++ {
-		if r.listen(ctx, begun, heard) {
+		if r.ping(ctx) == nil && r.listen(ctx, begun, heard) {
 			failures = 0
 		}
 		_ = retry.Pause(ctx, retry.BackOff(failures+1, shortestBreak, longestBreak, rand.Float64())) // the loop asks ctx

@@ -11,6 +11,8 @@ import (
 // breaker keeps a store that fails from costing every call a timeout: after a few
 // failures in a row only one try is let through, now and then.
 type breaker struct {
+	outage *outage
+
 	mu       sync.Mutex
 	failures int
 	closedAt time.Time // when the next try may go; the zero time while all may
@@ -36,11 +38,12 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
-// report says how the try went.
-func (b *breaker) report(ok bool, now time.Time) {
+// report says how the try went; the error must not say which document it was for.
+func (b *breaker) report(err error, now time.Time) {
+	b.outage.report(err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if ok {
+	if err == nil {
 		b.failures = 0
 		return
 	}

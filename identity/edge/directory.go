@@ -43,6 +43,8 @@ func New(c Config) (*Directory, error) {
 		unfiltered: rate.NewLimiter(unfilteredRead, unfilteredRead),
 	}
 	d.config, d.clock, d.logger = c, newClock(), c.Logger
+	d.origin.outage = newOutage("The origin of keys and tenants", c.Logger, failuresToOpen)
+	d.filter.outage = newOutage("The list of keys at the origin", c.Logger, 1)
 	d.changes, d.corrections = newChanges(2*c.FreshFor), newCorrections()
 	d.budget = rate.NewLimiter(rate.Limit(c.OriginReadsPerSecond), int(c.OriginReadsPerSecond))
 	d.trail = newTrail(c.Origin, d.clock, c.FreshFor, c.Logger)

@@ -24,6 +24,7 @@ func keyIDOf(id identity.KeyID) (k keyID) {
 // filter knows which keys may exist, so that those nobody issued cost no read. It
 // errs on one side: a key that exists and was heard of always passes.
 type filter struct {
+	outage     *outage
 	mu         sync.RWMutex
 	bloom      *bloom.BloomFilter // nil until the first rebuild
 	rebuilding bool

@@ -96,11 +96,12 @@ func (d *Directory) keepFilter(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
 		if err := d.filter.rebuild(ctx, d.config.Origin); err != nil {
 			failures++
-			d.logger.Debug("There is no new filter.", "error", err)
+			d.filter.outage.report(err)
 			_ = retry.Pause(ctx, retry.BackOff(failures, time.Second, rebuildTimeout, rand.Float64())) // the loop asks ctx
 			continue
 		}
 		failures = 0
+		d.filter.outage.report(nil)
 		next := time.NewTimer(rebuildEvery - time.Duration(rand.Int64N(int64(rebuildEvery/5))))
 		select {
 		case <-ctx.Done():

@@ -19,9 +19,8 @@ import (
 type RedisConfig struct {
 	Sentinels        []string // host:port of each; none = not known yet, see Follow
 	Master           string   // the master's name among the Sentinels
-	Username         string   // of an ACL user that Policy describes; empty = the default user
+	Username         string   // of an ACL user who may do what ACLRules say; empty = the default user
 	Password         string
-	SentinelUsername string
 	SentinelPassword string
 	Logger           *slog.Logger
 }
@@ -72,7 +71,7 @@ func Connect(c RedisConfig, staleFor time.Duration) (*Redis, error) {
 		return nil, errors.New("edge: the configuration of Redis lacks the master's name, a logger or how long to keep documents: set all of them")
 	}
 	quiet.Do(func() { redis.SetLogger(libraryLog{c.Logger}) }) // the library has one logger for all clients
-	r := &Redis{config: c, staleFor: staleFor}
+	r := &Redis{config: c, staleFor: staleFor, breaker: breaker{outage: newOutage("Redis", c.Logger, failuresToOpen)}}
 	r.Follow(c.Sentinels)
 	return r, nil
 }
@@ -90,8 +89,7 @@ func (r *Redis) Follow(sentinels []string) {
 	r.sentinels = slices.Clone(sentinels)
 	old := r.client.Swap(redis.NewFailoverClient(&redis.FailoverOptions{
 		MasterName: c.Master, SentinelAddrs: r.sentinels,
-		SentinelUsername: c.SentinelUsername, SentinelPassword: c.SentinelPassword,
-		Username: c.Username, Password: c.Password,
+		SentinelPassword: c.SentinelPassword, Username: c.Username, Password: c.Password,
 		DialTimeout: redisTimeout, DialerRetries: 1, ReadTimeout: redisTimeout, WriteTimeout: redisTimeout,
 		ContextTimeoutEnabled: true, PoolSize: 16, PoolTimeout: redisTimeout, PipelinePoolSize: -1,
 		MaxRetries:      -1, // spending is added; twice would be wrong. For reading there is the origin
@@ -122,7 +120,11 @@ func (r *Redis) guarded(ctx context.Context, command func(context.Context, *redi
 	ctx, cancel := context.WithTimeout(ctx, 2*redisTimeout) // finding the master, and the command
 	defer cancel()
 	err := command(ctx, client)
-	r.breaker.report(err == nil || errors.Is(err, redis.Nil), time.Now())
+	if errors.Is(err, redis.Nil) {
+		r.breaker.report(nil, time.Now())
+		return err
+	}
+	r.breaker.report(err, time.Now())
 	return err
 }
 
@@ -142,6 +144,11 @@ func (k kept) age(now time.Time, freshFor time.Duration) time.Duration {
 		return age
 	}
 	return freshFor
+}
+
+// ping asks whether Redis is there, also on behalf of those who do not ask just now.
+func (r *Redis) ping(ctx context.Context) error {
+	return r.guarded(ctx, func(ctx context.Context, client *redis.Client) error { return client.Ping(ctx).Err() })
 }
 
 func (r *Redis) get(ctx context.Context, path string) (kept, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -68,7 +69,7 @@ func (s *sources) fromRedis(ctx context.Context, path string) seen {
 }
 
 // fromOrigin asks the origin within the budget. A call waits its turn there; a
-// refresh (patient false) leaves half of the budget to the calls.
+// refresh leaves half of the budget to the calls.
 func (s *sources) fromOrigin(ctx context.Context, path string, refresh bool) seen {
 	refused := seen{answer: answer{reply: failed}}
 	if !s.mayAskOrigin(ctx, refresh) {
@@ -79,7 +80,7 @@ func (s *sources) fromOrigin(ctx context.Context, path string, refresh bool) see
 	defer cancel()
 	now := s.clock.now() // before the question: what is true when it is answered was not changed since
 	d, exists, err := s.config.Origin.Get(ctx, path)
-	s.origin.report(err == nil, time.Now())
+	s.origin.report(unnamed(err, path), time.Now())
 	result := seen{answer: answer{reply: absent}, confirmed: now}
 	switch {
 	case err != nil:
@@ -90,6 +91,14 @@ func (s *sources) fromOrigin(ctx context.Context, path string, refresh bool) see
 	}
 	s.metrics.read("origin", result.reply)
 	return result
+}
+
+// unnamed is an error without the document's name, which may be a key's.
+func unnamed(err error, path string) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), path, "a document"))
 }
 
 func (s *sources) mayAskOrigin(ctx context.Context, refresh bool) bool {

@@ -20,10 +20,10 @@ import (
 // who has read the trail to its end without a gap knows that whatever it has not
 // heard of is as it was.
 type trail struct {
+	outage   *outage
 	store    document.Store
 	clock    *clock
 	freshFor time.Duration
-	logger   *slog.Logger
 	changed  func(ctx context.Context, path string, version uint64) // is told of every change
 	gap      func()                                                 // is told that changes may have been missed
 
@@ -41,7 +41,7 @@ const (
 )
 
 func newTrail(store document.Store, clock *clock, freshFor time.Duration, logger *slog.Logger) *trail {
-	t := &trail{store: store, clock: clock, freshFor: freshFor, logger: logger}
+	t := &trail{store: store, clock: clock, freshFor: freshFor, outage: newOutage("The audit trail at the origin", logger, 1)}
 	t.since.Store(math.MaxInt64)
 	return t
 }
@@ -70,17 +70,22 @@ func (t *trail) missed(now instant) {
 
 // follow reads the trail until ctx ends.
 func (t *trail) follow(ctx context.Context) {
+	canWait := true
 	for failures := 0; ctx.Err() == nil; {
 		version, err := t.readToEnd(ctx)
 		if err == nil {
 			failures = 0
+			if canWait { // else it is still in the same outage
+				t.outage.report(nil)
+			}
 			err = t.wait(ctx, version)
+			canWait = err == nil
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
 		failures++
-		t.logger.Debug("The audit trail cannot be followed.", "error", err)
+		t.outage.report(err)
 		_ = retry.Pause(ctx, retry.BackOff(failures, shortestBreak, longestGap, rand.Float64())) // the loop asks ctx
 	}
 }
@@ -111,7 +116,7 @@ func (t *trail) readToEnd(ctx context.Context) (uint64, error) {
 	}
 	for t.last < head.Sequence {
 		if err := t.tell(ctx, t.last+1); errors.Is(err, errNoEntry) {
-			t.logger.Error("The audit trail has a gap; everything known is confirmed again.", "error", err)
+			t.outage.logger.Error("The audit trail has a gap; everything known is confirmed again.", "error", err)
 			t.missed(t.clock.now())
 		} else if err != nil {
 			return 0, err
