@@ -14,6 +14,7 @@ const (
 // standing is how a document stands that is held in memory.
 type standing struct {
 	age     time.Duration // since it was last confirmed
+	unheard time.Duration // since it was last known to be current, by that or by the audit trail; at most age
 	jitter  uint8         // shortens its freshness by up to a fifth, so that what came together does not leave together
 	doubted bool          // a change was heard of that it does not have, or may have been missed
 	vouched bool          // the audit trail says that nothing has changed since it was confirmed
@@ -22,7 +23,7 @@ type standing struct {
 // decide is what to do about a document that is held.
 func decide(s standing, freshFor, staleFor time.Duration) action {
 	switch fresh := freshFor - freshFor/5*time.Duration(s.jitter)/255; {
-	case s.age >= staleFor:
+	case s.unheard >= staleFor:
 		return load
 	case s.doubted:
 		return serveAndRefresh

@@ -26,7 +26,7 @@ const (
 )
 
 // TestDecisions runs the transcripts. "held" says how a document in memory stands
-// (age, and jitter=N, doubted, vouched), one a line. "stores" says what Redis and
+// (age, and jitter=N, doubted, vouched, unheard=age), one a line. "stores" says what Redis and
 // the origin answer (reply, version, age) and what version must be reached.
 func TestDecisions(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -51,8 +51,11 @@ func parseStanding(t *testing.T, line string) (s standing) {
 		switch {
 		case i == 0:
 			s.age = duration(t, word)
+			s.unheard = s.age
 		case isJitter:
 			s.jitter = uint8(number(t, jitter))
+		case strings.HasPrefix(word, "unheard="):
+			s.unheard = duration(t, strings.TrimPrefix(word, "unheard="))
 		case word == "doubted":
 			s.doubted = true
 		case word == "vouched":
@@ -117,8 +120,10 @@ func duration(t *testing.T, text string) time.Duration {
 }
 
 func drawStanding(t *rapid.T) standing {
+	age := rapid.Int64Range(0, int64(2*testStale)).Draw(t, "age")
 	return standing{
-		age:     time.Duration(rapid.Int64Range(0, int64(2*testStale)).Draw(t, "age")),
+		age:     time.Duration(age),
+		unheard: time.Duration(rapid.Int64Range(0, age).Draw(t, "unheard")),
 		jitter:  rapid.Byte().Draw(t, "jitter"),
 		doubted: rapid.Bool().Draw(t, "doubted"),
 		vouched: rapid.Bool().Draw(t, "vouched"),
@@ -129,7 +134,7 @@ func TestWhatIsHeldIsServedWithinItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawStanding(t)
 		got := decide(s, testFresh, testStale)
-		if (got == load) != (s.age >= testStale) {
+		if (got == load) != (s.unheard >= testStale) {
 			t.Fatalf("%+v: %s", s, actionNames[got])
 		}
 		if got == serve && (s.doubted || s.age >= recheckFor || !s.vouched && s.age >= testFresh) {

@@ -39,6 +39,30 @@ func TestWhatIsKnownOutlivesTheStore(t *testing.T) {
 	})
 }
 
+// A key that nobody used for days, though the trail was followed all the time, is
+// known for a day since the trail's last word.
+func TestAnIdleKeyOutlivesTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := onFile(t)
+		o := &operator{t: t, store: store.Store}
+		idle, changed := o.customer("idle"), o.customer("changed")
+		d := start(t, Config{Origin: store})
+		time.Sleep(time.Minute)
+		expect(t, d, idle, "ok", "at first")
+		expect(t, d, changed, "ok", "at first")
+		time.Sleep(30 * time.Hour)
+		store.away.Store(true)
+		d.changed(identity.KeyPath(changed.record.ID), 1<<20) // and nobody says to what
+		time.Sleep(time.Minute)
+		expect(t, d, idle, "ok", "a minute after the store went away")
+		expect(t, d, changed, "overloaded", "a minute after the store went away, and it was changed")
+		time.Sleep(23*time.Hour + 58*time.Minute)
+		expect(t, d, idle, "ok", "almost a day after the store went away")
+		time.Sleep(2 * time.Minute)
+		expect(t, d, idle, "overloaded", "a day after the store went away")
+	})
+}
+
 func TestARevocationArrivesByTheAuditTrail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := onFile(t)
@@ -260,5 +284,30 @@ func TestAVersionNeverGoesBack(t *testing.T) {
 	}
 	if !take(9, false) || revoked() {
 		t.Error("the version that was heard of is not taken")
+	}
+}
+
+// News that comes while a store is asked, and says that there is none, stays.
+func TestNewsIsNotForgottenForAnOlderAnswer(t *testing.T) {
+	d := newDirectory(t, Config{Origin: onFile(t)})
+	c := newCustomer(t, "one", rand.Reader)
+	id, path := keyIDOf(c.record.ID), identity.KeyPath(c.record.ID)
+	text, err := json.Marshal(c.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := d.changes.of(path, d.clock.now())
+	d.announced(t.Context(), kept{Path: path, Version: 5, Confirmed: time.Now(), Document: text})
+	if d.keys.forget(id, heard, unknownFor) {
+		t.Error("the answer is older than what was announced, and is believed")
+	}
+	if _, there := d.keys.held.GetIfPresent(id); !there {
+		t.Error("what was announced is forgotten")
+	}
+	if _, err := d.keys.find(id); err != nil {
+		t.Errorf("it is there, and not found: %v", err)
+	}
+	if !d.keys.forget(id, 5, unknownFor) {
+		t.Error("an answer that knows of the change is not believed")
 	}
 }

@@ -67,6 +67,7 @@ func (t *tier[K, V]) find(k K) (*entry[V], error) {
 	confirmed := held.confirmed.Load()
 	switch decide(standing{
 		age:     time.Duration(now - confirmed),
+		unheard: t.unheard(held, now),
 		jitter:  held.jitter,
 		doubted: held.doubted.Load() || confirmed < t.trail.doubtedBefore.Load(),
 		vouched: t.trail.vouches(confirmed, now),
@@ -81,6 +82,16 @@ func (t *tier[K, V]) find(k K) (*entry[V], error) {
 	default:
 		return t.load(k)
 	}
+}
+
+// unheard is how long ago an entry was last known to be as the origin has it: when
+// it was read, or when the trail was and said nothing of it.
+func (t *tier[K, V]) unheard(e *entry[V], now instant) time.Duration {
+	known := e.confirmed.Load()
+	if !e.doubted.Load() {
+		known = t.trail.knownAt(known)
+	}
+	return time.Duration(now - known)
 }
 
 // askRefresh has the entry refreshed, unless somebody has just asked for that.
@@ -150,7 +161,7 @@ func (t *tier[K, V]) fetchOnce(ctx context.Context, k K, refresh bool) (*entry[V
 	path := t.path(k)
 	now := t.clock.now()
 	heard, held := t.changes.of(path, now), uint64(0)
-	if e, there := t.held.GetIfPresent(k); there && now-e.confirmed.Load() < int64(t.config.StaleFor) {
+	if e, there := t.held.GetIfPresent(k); there && t.unheard(e, now) < t.config.StaleFor {
 		held = e.version
 	}
 	redis, origin := t.read(k, t.fromRedis(ctx, path)), read[V]{}
@@ -174,7 +185,9 @@ func (t *tier[K, V]) fetchOnce(ctx context.Context, k K, refresh bool) (*entry[V
 		if heard > 0 { // perhaps it was made just now, and the origin lags
 			pause = justHeardFor
 		}
-		t.forget(k, pause)
+		if !t.forget(k, heard, pause) {
+			return nil, lagging
+		}
 	}
 	return nil, v
 }
@@ -207,7 +220,7 @@ func (t *tier[K, V]) put(k K, r read[V], v verdict) (*entry[V], verdict) {
 		return nil, lagging
 	}
 	held, there := t.held.GetIfPresent(k)
-	stale := there && t.clock.now()-held.confirmed.Load() >= int64(t.config.StaleFor)
+	stale := there && t.unheard(held, t.clock.now()) >= t.config.StaleFor
 	switch {
 	case there && held.version > r.version && !stale:
 		return held, v
@@ -233,12 +246,17 @@ func (t *tier[K, V]) take(k K, s seen) bool {
 	return v == useRedis
 }
 
-// forget drops what is held for k, and has nobody look for it for a while.
-func (t *tier[K, V]) forget(k K, pause time.Duration) {
+// forget drops what is held for k, and has nobody look for it for a while. It is
+// false, and does nothing, when a change was heard of since that is newer than heard.
+func (t *tier[K, V]) forget(k K, heard uint64, pause time.Duration) bool {
 	t.writing.Lock()
 	defer t.writing.Unlock()
+	if t.changes.of(t.path(k), t.clock.now()) > heard {
+		return false
+	}
 	t.held.Invalidate(k)
 	t.unknown.Set(k, t.clock.now()+int64(pause))
+	return true
 }
 
 // changed doubts what is held for k, if it is older than version. It is true when

@@ -51,6 +51,15 @@ func (t *trail) vouches(confirmed, now instant) bool {
 	return confirmed >= t.since.Load() && t.isRead(now)
 }
 
+// knownAt is when what was confirmed then was last known not to have changed.
+func (t *trail) knownAt(confirmed instant) instant {
+	readAt := t.readAt.Load() // before since: a gap that comes between makes it count for less, not for more
+	if confirmed < t.since.Load() {
+		return confirmed
+	}
+	return max(confirmed, readAt)
+}
+
 // isRead says whether the trail is known to its end.
 func (t *trail) isRead(now instant) bool {
 	return t.since.Load() != math.MaxInt64 && now-t.readAt.Load() < int64(t.freshFor)
