@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lightcone"
@@ -91,26 +92,55 @@ func TestAuthorize(t *testing.T) {
 }
 
 func TestAKeyStaysExpiredWhenTheClockGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := onFile(t)
+		o := &operator{t: t, store: store.Store}
+		expiry := time.Now().Add(time.Hour)
+		c, later := newCustomer(t, "one", rand.Reader), newCustomer(t, "two", rand.Reader)
+		c.record.Expires, later.record.Expires = expiry, expiry.Add(time.Hour)
+		o.commit(c.documents())
+		o.commit(later.documents())
+		d := newDirectory(t, Config{Origin: store})
+		expect(t, d, c, "ok", "before it expires")
+		time.Sleep(time.Hour - 1)
+		expect(t, d, c, "ok", "a nanosecond before it expires")
+		time.Sleep(time.Nanosecond)
+		expect(t, d, c, "unauthenticated", "when it expires")
+		d.clock.wall = func() time.Time { return time.Now().Add(-24 * time.Hour) }
+		expect(t, d, c, "unauthenticated", "the clock has gone back a day")
+		d.keys.forget(keyIDOf(c.record.ID), math.MaxUint64, 0)
+		expect(t, d, c, "unauthenticated", "and it was read again")
+		expect(t, d, later, "ok", "another key, that has not expired yet")
+		time.Sleep(time.Hour)
+		expect(t, d, later, "unauthenticated", "it expires though the clock is a day behind")
+	})
+}
+
+// A clock that jumps ahead closes what would have expired by then, and no longer
+// than it is wrong.
+func TestAJumpOfTheClockIsNotForEver(t *testing.T) {
 	store := onFile(t)
 	o := &operator{t: t, store: store.Store}
-	expiry := time.Now().Add(time.Hour)
-	c, later := newCustomer(t, "one", rand.Reader), newCustomer(t, "two", rand.Reader)
-	c.record.Expires, later.record.Expires = expiry, expiry.Add(time.Hour)
-	o.commit(c.documents())
-	o.commit(later.documents())
+	soon, late, never := newCustomer(t, "soon", rand.Reader), newCustomer(t, "late", rand.Reader), o.customer("never")
+	soon.record.Expires, late.record.Expires = time.Now().Add(time.Hour), time.Now().Add(1000*time.Hour)
+	o.commit(soon.documents())
+	o.commit(late.documents())
 	d := newDirectory(t, Config{Origin: store})
-	now := time.Now()
-	d.clock.wall = func() time.Time { return now }
-	expect(t, d, c, "ok", "before it expires")
-	now = expiry.Add(-1)
-	expect(t, d, c, "ok", "a nanosecond before it expires")
-	now = expiry
-	expect(t, d, c, "unauthenticated", "when it expires")
-	now = expiry.Add(-24 * time.Hour)
-	expect(t, d, c, "unauthenticated", "the clock has gone back a day")
-	d.keys.forget(keyIDOf(c.record.ID), math.MaxUint64, 0)
-	expect(t, d, c, "unauthenticated", "and it was read again")
-	expect(t, d, later, "ok", "another key, that has not expired yet")
+	for _, step := range []struct {
+		ahead             time.Duration
+		soon, late, never string
+	}{
+		{0, "ok", "ok", "ok"},
+		{24 * time.Hour, "unauthenticated", "ok", "ok"},
+		{87_600 * time.Hour, "unauthenticated", "unauthenticated", "ok"},
+		{0, "ok", "ok", "ok"},
+	} {
+		d.clock.wall = func() time.Time { return time.Now().Add(step.ahead) }
+		when := step.ahead.String() + " ahead"
+		expect(t, d, soon, step.soon, "expires soon, "+when)
+		expect(t, d, late, step.late, "expires late, "+when)
+		expect(t, d, never, step.never, "never expires, "+when)
+	}
 }
 
 // fill puts many customers into memory without a store behind them, and returns

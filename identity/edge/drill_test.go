@@ -49,13 +49,19 @@ func call(t testing.TB, d *Directory, known []customer) *callers {
 					c.failed.Add(1)
 					t.Errorf("a known key: %s", got)
 				}
-				c.slowest.Store(max(c.slowest.Load(), int64(time.Since(began))))
+				c.took(time.Since(began))
 				c.calls.Add(1)
 			}
 		})
 	}
 	t.Cleanup(c.end)
 	return c
+}
+
+func (c *callers) took(d time.Duration) {
+	for was := c.slowest.Load(); int64(d) > was && !c.slowest.CompareAndSwap(was, int64(d)); {
+		was = c.slowest.Load()
+	}
 }
 
 func (c *callers) end() { c.stop(); c.running.Wait() }
@@ -144,7 +150,7 @@ func TestAFrozenRedisHoldsNobodyUp(t *testing.T) {
 	o.revoke(known)
 	load.end()
 	eventually(t, 2*time.Second, "the revoked key is refused", func() bool { return says(d, known.key.Text()) == "unauthenticated" })
-	if slowest := time.Duration(load.slowest.Load()); slowest > 500*time.Millisecond {
+	if slowest := time.Duration(load.slowest.Load()); slowest > loadTimeout {
 		t.Errorf("a call with a known key took %v", slowest)
 	}
 }

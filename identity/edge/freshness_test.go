@@ -296,6 +296,7 @@ func TestNewsIsNotForgottenForAnOlderAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.keys.take(id, seen{answer{found, 3, 0}, text, d.clock.now()})
 	heard := d.changes.of(path, d.clock.now())
 	d.announced(t.Context(), kept{Path: path, Version: 5, Confirmed: time.Now(), Document: text})
 	if d.keys.forget(id, heard, unknownFor) {
