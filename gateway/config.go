@@ -30,6 +30,10 @@ type Config struct {
 	// the gateway's own, with admission.DefaultConfig.
 	Tenants *admission.Table
 
+	// CallersReady says why nobody's key can be known yet, and keeps the gateway
+	// unready until then. May be nil.
+	CallersReady func() error
+
 	// Details makes the value that /readyz shows as "details", such as the level
 	// of sandboxing reached. It must marshal to JSON. May be nil.
 	Details func() any

@@ -285,5 +285,10 @@ func (g *Gateway) readiness() error {
 	if g.draining.Load() {
 		return errDraining
 	}
+	if g.config.CallersReady != nil {
+		if err := g.config.CallersReady(); err != nil {
+			return err
+		}
+	}
 	return g.worker.Ready()
 }

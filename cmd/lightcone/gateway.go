@@ -113,7 +113,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	if err != nil {
 		return errors.Join(err, group.Stop())
 	}
-	config.Tenants, config.Quarantine = known.tenants, known.quarantine
+	config.Tenants, config.Quarantine, config.CallersReady = known.tenants, known.quarantine, known.directory.Ready
 	fleet, err := gateway.NewFleet(gateway.FleetConfig{Declared: declared, Registerer: registry, Confined: known.tenants.Confined})
 	if err != nil {
 		return errors.Join(err, group.Stop())
@@ -131,7 +131,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
-			ready: func() (any, error) { return door.Demand(), fleet.Ready() },
+			ready: func() (any, error) { return door.Demand(), errors.Join(known.directory.Ready(), fleet.Ready()) },
 			operate: map[string]func(http.ResponseWriter){
 				"GET " + demandPath: func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, door.Demand()) },
 			},

@@ -129,6 +129,24 @@ func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 	}
 }
 
+// TestAGatewayThatCanKnowNobodyIsNotReady: a wrong policy or password would else
+// replace all gateways that know their callers. One that was ready stays so.
+func TestAGatewayThatCanKnowNobodyIsNotReady(t *testing.T) {
+	t.Parallel()
+	r := newRegion(t)
+	r.consul.Kill()
+	g := r.gateway("echo:cold=10s")
+	if got := status(g.listen, "/readyz"); got != http.StatusServiceUnavailable {
+		t.Errorf("/readyz without any store of keys: %d", got)
+	}
+	r.consul.Restart()
+	within(t, "the gateway is ready", func() bool { return status(g.listen, "/readyz") == http.StatusOK })
+	r.consul.Kill()
+	if got := status(g.listen, "/readyz"); got != http.StatusOK {
+		t.Errorf("/readyz after Consul has gone: %d", got)
+	}
+}
+
 // flagsOf are settings as flags.
 func flagsOf(settings []string) (flags []string) {
 	for _, setting := range settings {
