@@ -43,6 +43,7 @@ type index struct {
 
 // fingerprint is what is known of an input without reading its body.
 type fingerprint struct {
+	tenant    lightcone.TenantID
 	function  lightcone.FunctionName
 	bodyBytes int
 	query     lightcone.Digest
@@ -71,14 +72,14 @@ func New(config Config, store document.Store, registerer prometheus.Registerer, 
 }
 
 // Quarantined is nil when the call's input may be run, else a problem of the kind
-// Quarantined. Only of an input whose function, length and query are those of one in
-// quarantine it reads the body.
+// Quarantined. Only of an input whose tenant, function, length and query are those of
+// one in quarantine it reads the body.
 func (b *Book) Quarantined(call *functions.Call) *problem.Error {
 	known := b.index.Load()
 	if _, found := known.lengths[len(call.Body)]; !found {
 		return nil
 	}
-	if _, found := known.prints[fingerprint{call.Function, len(call.Body), lightcone.DigestOf(call.Query)}]; !found {
+	if _, found := known.prints[fingerprint{call.Tenant, call.Function, len(call.Body), lightcone.DigestOf(call.Query)}]; !found {
 		return nil
 	}
 	digest := DigestOf(call)
@@ -149,7 +150,7 @@ func (b *Book) reindex() {
 	}
 	for digest, h := range b.ledger.held {
 		fresh.lengths[h.BodyBytes] = struct{}{}
-		fresh.prints[fingerprint{h.Function, h.BodyBytes, h.Query}] = struct{}{}
+		fresh.prints[fingerprint{h.Tenant, h.Function, h.BodyBytes, h.Query}] = struct{}{}
 		fresh.inputs[digest] = h.Expires
 	}
 	b.index.Store(fresh)

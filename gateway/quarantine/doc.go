@@ -1,6 +1,7 @@
 // Package quarantine keeps inputs that kill slots away from the slots: an input whose
 // calls have killed two, on any workers and through any gateways, is refused by all
-// gateways for a while, and then forgotten.
+// gateways for a while, and then forgotten. An input is a tenant's: another tenant's
+// call with the same bytes is another input.
 //
 // A gateway counts what it sees by itself, at once and in memory; documents in a
 // shared store make the count one of all gateways:
@@ -21,6 +22,7 @@
 //   - Everything is bounded: inputs remembered, strikes waiting to be shared, and
 //     by a budget the documents written, so a tenant with a new deadly input on each
 //     call costs its own calls. Beyond the budget a strike counts on its gateway only.
+//   - Nobody's calls have another tenant's input refused.
 //   - A document that cannot be read is named in the log and passed over.
 //
 // Clocks of gateways may differ by up to a minute: an input may be free on one that

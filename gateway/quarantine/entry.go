@@ -27,7 +27,7 @@ const (
 type Entry struct {
 	Digest    lightcone.Digest       `json:"digest"` // see DigestOf
 	Function  lightcone.FunctionName `json:"function"`
-	Tenant    lightcone.TenantID     `json:"tenant"`       // whose call was the last
+	Tenant    lightcone.TenantID     `json:"tenant"`       // whose calls they were, and whose input it is: others may run theirs
 	BodyBytes int                    `json:"body_bytes"`   // the input's length
 	Query     lightcone.Digest       `json:"query_sha256"` // of the query string
 	Calls     []string               `json:"calls"`        // ids of the calls whose slot it killed, oldest first; at most 4
@@ -36,13 +36,15 @@ type Entry struct {
 	Expires   time.Time              `json:"expires_at"`   // when all this is forgotten
 }
 
-// DigestOf names an input: the SHA-256 over the function's name, the query, the
-// content type and the body, each behind its length in eight bytes, the most
-// significant first, so that no two inputs run into one another. It costs about
-// half a microsecond for each KiB of the body.
+// DigestOf names a tenant's input: the SHA-256 over the tenant, the function's name,
+// the query, the content type, what the call accepts (it chooses the encoder) and the
+// body, each behind its length in eight bytes, the most significant first, so that no
+// two inputs run into one another. The tenant is part of it because a crash is charged
+// to whatever input runs: nobody can have another's input refused. It costs about half
+// a microsecond for each KiB of the body.
 func DigestOf(call *functions.Call) lightcone.Digest {
 	hash := sha256.New()
-	for _, part := range [][]byte{[]byte(call.Function), call.Query, call.ContentType, call.Body} {
+	for _, part := range [][]byte{[]byte(call.Tenant), []byte(call.Function), call.Query, call.ContentType, call.Accept, call.Body} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(part)))
 		hash.Write(length[:]) // a hash's Write has no error

@@ -3,6 +3,7 @@ package quarantine
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,10 @@ func TestDigestTellsInputsApart(t *testing.T) {
 		{Function: "resize", Body: []byte("abc")},
 		{Function: "resizea", ContentType: []byte("b"), Body: []byte("c")},
 		{Function: "echo", Body: []byte("abc")},
+		{Tenant: "a", Function: "echo", Body: []byte("abc")},
+		{Tenant: "b", Function: "echo", Body: []byte("abc")},
+		{Tenant: "b", Function: "echo", Accept: []byte("abc")},
+		{Tenant: "b", Function: "echo", Accept: []byte("ab"), Body: []byte("c")},
 		{},
 	} {
 		text := fmt.Sprintf("%+v", call)
@@ -33,14 +38,41 @@ func TestDigestTellsInputsApart(t *testing.T) {
 		}
 		seen[DigestOf(&call)] = text
 	}
-	one, other := functions.Call{Tenant: "a", Accept: []byte("b"), Deadline: start}, functions.Call{Tenant: "b"}
+	one, other := functions.Call{Tenant: "a", Deadline: start, Traceparent: []byte("b")}, functions.Call{Tenant: "a"}
 	if DigestOf(&one) != DigestOf(&other) {
-		t.Error("who calls, and until when, is no part of the input")
+		t.Error("until when a call may run is no part of the input")
 	}
 	// Other versions of Lightcone share the store, so the digest may not change.
-	want := "425f113a3fd6b193c7cd84bee714a63c1caf3c7b8dcd545b6679d9870058e098"
+	want := "722938dee75ac447dc3828c296ee783afcdc0a07b259f135ed045603038b3fc4"
 	if got := DigestOf(callOf("input", 1)).String(); got != want {
 		t.Errorf("the digest is %s, want %s", got, want)
+	}
+}
+
+// TestAnInputIsItsTenants: one tenant's kills have neither another's call refused, nor
+// its own when it asks for another encoding.
+func TestAnInputIsItsTenants(t *testing.T) {
+	store := openStore(t)
+	one, two := newGateway(t, store, io.Discard, nil), newGateway(t, store, io.Discard, nil)
+	for kill := range deadlyStrikes {
+		one.Strike(callOf("common", kill))
+	}
+	for _, g := range []*gateway{one, two} {
+		eventually(t, "the tenant's input is refused", func() bool { return g.refuses("common") })
+		others, encoded := callOf("common", 3), callOf("common", 4)
+		others.Tenant, encoded.Accept = "other", []byte("image/avif")
+		if g.Quarantined(others) != nil {
+			t.Error("another tenant's call is refused for this tenant's kills")
+		}
+		if g.Quarantined(encoded) != nil {
+			t.Error("a call that asks for another encoding is refused")
+		}
+		if one.Strike(others); g.Quarantined(others) != nil {
+			t.Error("strikes of two tenants are counted together")
+		}
+		one.mu.Lock()
+		one.ledger.lift(DigestOf(others))
+		one.mu.Unlock()
 	}
 }
 
