@@ -210,6 +210,11 @@ func (g *Gateway) run(c *call, l *lane) (ran bool, err error) {
 			l.abandon()
 			return false, lateInQueue()
 		}
+		// Again: those in front of it in the line may have had the same input.
+		if err := g.quarantined(&c.request); err != nil {
+			l.abandon()
+			return false, err
+		}
 		var full bool
 		if full, err = g.runOnce(c, l); !full {
 			return true, err

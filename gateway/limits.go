@@ -137,10 +137,8 @@ func outcomeOf(ran bool, err error) admission.Outcome {
 		return admission.Answered
 	}
 	switch problem.Of(err).Kind {
-	case problem.FunctionCrashed, problem.OutOfMemory:
+	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed: // each costs a process: see strike
 		return admission.Crashed
-	case problem.FunctionFailed:
-		return admission.Answered
 	default:
 		return admission.Untold
 	}

@@ -52,6 +52,8 @@ func shop(t *testing.T, slots int, tenants customers, change func(*Config)) (s *
 			return problem.New(problem.FunctionCrashed, "It crashed.")
 		case "memory":
 			return problem.New(problem.OutOfMemory, "It outgrew its memory.")
+		case "broken":
+			return problem.New(problem.FunctionFailed, "Its process was replaced.")
 		case "panic":
 			panic("a bug")
 		case "wait":
@@ -298,7 +300,7 @@ func TestCrashingTenantIsHeldBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _ := shop(t, 1, customers{"greedy": lightcone.Unlimited, "modest": lightcone.Unlimited}, func(c *Config) { c.Tenants = table })
-	for i, what := range []string{"crash", "memory", "crash", "crash", "crash"} {
+	for i, what := range []string{"crash", "memory", "crash", "broken", "crash"} {
 		if table.Confined("greedy") != (i > 0) {
 			t.Errorf("before call %d the tenant is confined: %v", i, i == 0)
 		}

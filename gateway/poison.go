@@ -5,8 +5,8 @@ import (
 	"lightcone/internal/problem"
 )
 
-// Quarantine knows which inputs kill the slots that run them, whichever gateway saw
-// it. Both methods are called from many goroutines, and must not wait for anybody.
+// Quarantine knows which inputs of which tenants kill the slots that run them,
+// whichever gateway saw it. Both methods are called from many goroutines, and must not wait for anybody.
 type Quarantine interface {
 	// Quarantined is nil when the call's input may be run: on almost every call, so
 	// it costs next to nothing then. Otherwise it says until when it may not.
@@ -27,14 +27,16 @@ func (g *Gateway) quarantined(call *functions.Call) error {
 	return nil
 }
 
-// strike notes a call that killed its slot. A deadline is no strike: callers
-// choose it, and could choose one that no input meets.
+// strike notes a call that killed its slot. A function-failed that comes as an error
+// did so too: the process broke the protocol and was replaced (a function that names
+// that problem itself has answered). A deadline is no strike: callers choose it, and
+// could choose one that no input meets.
 func (g *Gateway) strike(call *functions.Call, err error) {
 	if err == nil || g.config.Quarantine == nil {
 		return
 	}
 	switch problem.Of(err).Kind {
-	case problem.FunctionCrashed, problem.OutOfMemory:
+	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
 		g.config.Quarantine.Strike(call)
 	}
 }

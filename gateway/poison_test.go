@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,38 +19,94 @@ import (
 	"lightcone/internal/problem"
 )
 
-// TestDeadlyInputIsNotRunAgain: what killed two slots is answered 422 and not run;
-// what only failed, or took too long, is run as often as it comes.
-func TestDeadlyInputIsNotRunAgain(t *testing.T) {
+// withBook gives a gateway a book of deadly inputs. The tenant's own breaker is not what
+// its tests are about, and does not trip.
+func withBook(t *testing.T) func(*Config) {
+	t.Helper()
 	store, err := embedded.Open(filepath.Join(t.TempDir(), "documents"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	t.Cleanup(func() { _ = store.Close() })
 	book, err := quarantine.New(quarantine.DefaultConfig(), store, prometheus.NewRegistry(), slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	rules := admission.DefaultConfig()
-	rules.Breaker.Calls, rules.Breaker.Crashes = 32, 32 // the tenant's own breaker is not what this is about
+	rules.Breaker.Calls, rules.Breaker.Crashes = 32, 32
 	tenants, err := admission.NewTable(rules, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return func(c *Config) { c.Quarantine, c.Tenants = book, tenants }
+}
+
+// TestDeadlyInputLeavesTheLine: copies that waited while the first ones killed their
+// slots are not run when their turn comes; another input behind them is.
+func TestDeadlyInputLeavesTheLine(t *testing.T) {
+	const copies = 20
+	var runs atomic.Int64
+	gate := make(chan struct{})
+	book := withBook(t)
+	s := serve(t, 1, func(call *functions.Call, answer *functions.Answer) error {
+		if string(call.Query) != "deadly" {
+			return echo(call, answer)
+		}
+		runs.Add(1)
+		<-gate
+		return problem.New(problem.FunctionCrashed, "A sentence.")
+	}, func(c *Config) { book(c); c.MaxWait = time.Minute })
+	lane := (*s.lanes.Load())["echo"]
+	var calls sync.WaitGroup
+	var refused atomic.Int64
+	for i := range copies + 1 {
+		query := "deadly"
+		if i == copies {
+			query = "harmless"
+		}
+		calls.Go(func() {
+			got, err := s.send("POST", "/function/echo?"+query, strings.NewReader("an input"))
+			switch {
+			case err != nil:
+				t.Error(err)
+			case got.status == 422:
+				refused.Add(1)
+			case query == "harmless" && got.status != 200:
+				t.Errorf("the call behind them: %d %s", got.status, got.body)
+			}
+		})
+		eventually(t, "the call runs or waits", func() bool { now := lane.report(); return now.Running+now.Waiting == i+1 })
+	}
+	close(gate)
+	calls.Wait()
+	if runs.Load() != 2 || refused.Load() != copies-2 {
+		t.Errorf("of %d copies, %d were run and %d refused, want 2 run", copies, runs.Load(), refused.Load())
+	}
+}
+
+// TestDeadlyInputIsNotRunAgain: what killed two slots is answered 422 and not run;
+// what only failed, or took too long, is run as often as it comes.
+func TestDeadlyInputIsNotRunAgain(t *testing.T) {
 	var runs atomic.Int64
 	s := serve(t, 1, func(call *functions.Call, answer *functions.Answer) error {
 		runs.Add(1)
-		if kind := problem.Kind(call.Query); kind != "" {
+		kind := problem.Kind(call.Query)
+		if kind == "named" { // by the function itself, which goes on
+			answer.Problem = problem.FunctionFailed
+			return nil
+		}
+		if kind != "" {
 			return problem.New(kind, "A sentence.")
 		}
 		return echo(call, answer)
-	}, func(c *Config) { c.Quarantine, c.Tenants = book, tenants })
+	}, withBook(t))
 	for _, test := range []struct {
 		kind   problem.Kind
 		deadly bool
 	}{
 		{problem.FunctionCrashed, true}, {problem.OutOfMemory, true},
-		{problem.DeadlineExceeded, false}, {problem.FunctionFailed, false}, {problem.WorkerLost, false}, {"", false},
+		{problem.FunctionFailed, true}, // as an error: the process was replaced
+		{problem.DeadlineExceeded, false}, {"named", false}, {problem.WorkerLost, false}, {"", false},
 	} {
 		runs.Store(0)
 		for call := range 4 {
@@ -77,7 +134,7 @@ func TestDeadlyInputIsNotRunAgain(t *testing.T) {
 			t.Errorf("%q: another input of the same length and query: %v, %v", test.kind, got, err)
 		}
 	}
-	if got := counted(t, s.registry, "echo", string(problem.Quarantined)); got != 4 {
-		t.Errorf("%v calls counted as quarantined, want 4", got)
+	if got := counted(t, s.registry, "echo", string(problem.Quarantined)); got != 6 {
+		t.Errorf("%v calls counted as quarantined, want 6", got)
 	}
 }
