@@ -101,6 +101,7 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 	if int64(header.ContentLength()) > a.spec.MaxBodyBytes {
 		return a, tooLarge(int(a.spec.MaxBodyBytes))
 	}
+	now = time.Now() // finding out who calls may have taken long
 	// After what is wrong with the call, which costs no token, and before the queue,
 	// whose refusals make a region grow: a tenant over its limits must not do that.
 	if err := g.limit(p, a.tenant, &quota, now); err != nil {

@@ -14,9 +14,11 @@
 //     do no I/O: without the region, this gateway's own count goes on.
 //   - What is remembered is bounded in tenants, and nothing that matters is
 //     forgotten as long as there is something else to forget.
-//   - A clock that is set back costs a tenant at most a second and the wait for one
-//     token, and gives it nothing. (What the gateway passes in has Go's monotonic reading, which
-//     a change of the clock does not touch; only the month follows the calendar.)
+//   - Times with Go's monotonic reading, which the gateway passes in, may come in any
+//     order: the latest counts, so one that comes late gives its tenant nothing. Only
+//     the month follows the calendar.
+//   - A clock without one that is set back costs a tenant at most a second and the wait
+//     for one token, and gives it at most one burst of tokens, once the clock is forward again.
 //
 // What it promises is for each gateway by itself: rate, burst and concurrent calls
 // of a tenant that uses several gateways add up. The month's quotas hold for the

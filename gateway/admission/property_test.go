@@ -137,6 +137,42 @@ func TestOvertakenCallsGainNothing(t *testing.T) {
 	})
 }
 
+// TestStaleCallsGiveNothing: a call that read a monotonic clock long ago comes to the
+// table, and time does not pass twice for it: neither in the calls that follow, nor
+// when it comes again and again.
+func TestStaleCallsGiveNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		began := time.Now()
+		table, err := NewTable(DefaultConfig(), began)
+		if err != nil {
+			t.Fatalf("%v", err)
+		}
+		q := drawRate(t)
+		interval := time.Duration(math.Ceil(float64(time.Second) / q.CallsPerSecond))
+		latest := time.Duration(0)
+		admitted := 0
+		call := func(at time.Duration) {
+			if grant, refused := table.Admit("acme", &q, began.Add(at)); refused.Limit == "" {
+				admitted++
+				table.Settle(grant, Answered, lightcone.Usage{}, &q, began.Add(at))
+			}
+			if most := float64(q.Burst) + q.CallsPerSecond*latest.Seconds(); float64(admitted) > most+1e-6 {
+				t.Fatalf("%d calls, and at most %v in %v", admitted, most, latest)
+			}
+		}
+		for range rapid.IntRange(1, 5).Draw(t, "times") {
+			latest += time.Duration(rapid.Int64Range(0, 3*int64(interval)).Draw(t, "step"))
+			for range q.Burst + 1 { // there is no token left
+				call(latest)
+			}
+			call(latest - time.Duration(rapid.Int64Range(0, 30*int64(interval)+int64(time.Minute)).Draw(t, "late by"))) // one stale call
+			for range q.Burst + 1 {                                                                                     // then forward again
+				call(latest)
+			}
+		}
+	})
+}
+
 // TestSettlingBalances plays calls of a few tenants, with all limits: the bulkhead
 // holds at every moment, and in the end nothing is in flight and the usage is the
 // sum of what was settled. The region hears of all of it.

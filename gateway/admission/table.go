@@ -42,6 +42,7 @@ func (c Config) Validate() error {
 type Table struct {
 	rules    BreakerRules
 	base     time.Time // what its nanoseconds count from
+	steady   bool      // base has a monotonic reading
 	calendar calendar
 	seed     maphash.Seed
 	shards   []shard // their number is a power of two
@@ -77,6 +78,7 @@ func NewTable(config Config, now time.Time) (*Table, error) {
 	t := &Table{
 		rules:  config.Breaker,
 		base:   now,
+		steady: monotonic(now),
 		seed:   maphash.MakeSeed(),
 		shards: make([]shard, shards),
 		late:   make(map[month]map[lightcone.TenantID]lightcone.Usage),
@@ -106,7 +108,7 @@ func (t *Table) Admit(id lightcone.TenantID, quota *lightcone.Quota, at time.Tim
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock(t.since(at))
+	now := t.clock(s, at)
 	s.latest = now
 	found := t.find(s, id, now, at)
 	found.limited, found.called = isMonthly(quota), true
@@ -126,7 +128,7 @@ func (t *Table) Peek(id lightcone.TenantID, quota *lightcone.Quota, at time.Time
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock(t.since(at))
+	now := t.clock(s, at)
 	seen := fresh(now, t.calendar.monthOf(at))
 	if found := s.tenants[id]; found != nil {
 		if found.month.month == found.month.month.follow(at, seen.month.month) {
@@ -153,7 +155,7 @@ func (t *Table) Settle(grant Grant, outcome Outcome, used lightcone.Usage, quota
 	s, found := grant.shard, grant.tenant
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock(t.since(at))
+	now := t.clock(s, at)
 	s.latest = now
 	t.turn(grant.id, found, t.calendar.monthOf(at), at)
 	found.inFlight--
@@ -177,7 +179,7 @@ func (t *Table) confined(id lightcone.TenantID, at time.Time) bool {
 	s := t.shardOf(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now = s.clock(now)
+	now = t.clock(s, at)
 	found := s.tenants[id]
 	if found == nil {
 		return false
@@ -217,16 +219,24 @@ func (t *Table) Forgotten() int64 { return t.forgotten.Load() }
 // reading, which time.Now gives, it is not touched by changes of the clock.
 func (t *Table) since(at time.Time) int64 { return int64(at.Sub(t.base)) }
 
+// monotonic is whether a time has a monotonic reading, which Round strips.
+func monotonic(at time.Time) bool { return at != at.Round(0) }
+
 // overtaking is by how much a call may come later to the table than one that read
-// the clock after it.
+// the clock after it, where that cannot be told from a clock that was set back.
 const overtaking = time.Second
 
 // clock is the time as the shard goes by it. A call that was overtaken on its way
 // here must not turn time back: the next one would find the same time pass again,
-// and tokens in it. A clock that was set back by more is followed. The shard is
-// locked; whoever changes it keeps what clock answers as latest.
-func (s *shard) clock(now int64) int64 {
-	if now < s.latest && s.latest-now < int64(overtaking) {
+// and tokens in it. Only a clock without a monotonic reading can have been set back;
+// that is followed when it is by more than overtaking. The shard is locked; whoever
+// changes it keeps what clock answers as latest.
+func (t *Table) clock(s *shard, at time.Time) int64 {
+	now := t.since(at)
+	if now >= s.latest {
+		return now
+	}
+	if t.steady && monotonic(at) || s.latest-now < int64(overtaking) {
 		return s.latest
 	}
 	return now
