@@ -270,7 +270,7 @@ var errConfined = errors.New("the tenant is confined to its shard")
 
 // confinedRefusal is what the caller of such a call is told.
 func confinedRefusal(name lightcone.FunctionName) error {
-	err := problem.New(problem.Overloaded, "Calls with this key have lately crashed, so few workers take them, and those have no free slot for the function %s; the call was not run.", name)
+	err := problem.New(problem.Overloaded, "Calls with this key have lately crashed, so they do not wait for a slot and only few workers take them; there was no free one for the function %s, and the call was not run.", name)
 	err.RetryAfter = confinedRetry
 	return err.Because(errConfined)
 }
@@ -285,7 +285,6 @@ func (f *Fleet) noRoom(name lightcone.FunctionName, confined bool) error {
 		return err
 	}
 	if confined {
-		f.metrics.confined.Inc()
 		return confinedRefusal(name)
 	}
 	return problem.New(problem.Overloaded, "No worker has a free slot for the function %s; the call was not run.", name)

@@ -11,7 +11,6 @@ type fleetMetrics struct {
 	tries     [3]prometheus.Counter // by outcome
 	retries   prometheus.Counter
 	exhausted prometheus.Counter
-	confined  prometheus.Counter
 	setAside  [asideSlow + 1]prometheus.Counter // by reason
 }
 
@@ -37,10 +36,6 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 	for why := asideLosing; why <= asideSlow; why++ {
 		m.setAside[why] = aside.WithLabelValues(why.String())
 	}
-	m.confined = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "lightcone_gateway_fleet_confined_total",
-		Help: "Calls of confined tenants that were refused because their shard had no room.",
-	})
 	for how, name := range map[outcome]string{taken: "taken", refused: "refused", gone: "lost"} {
 		m.tries[how] = tries.WithLabelValues(name)
 	}
@@ -52,7 +47,7 @@ func newFleetMetrics(registerer prometheus.Registerer, f *Fleet) (*fleetMetrics,
 		}, func() float64 { return float64(value()) })
 	}
 	for _, collector := range []prometheus.Collector{
-		tries, m.retries, m.exhausted, m.confined, aside,
+		tries, m.retries, m.exhausted, aside,
 		members("known", func() int { known, _ := f.count(); return known }),
 		members("ready", func() int { _, ready := f.count(); return ready }),
 		members("ejected", f.countAside),

@@ -73,6 +73,7 @@ func (l *lane) enter(t *ticket) error {
 	l.mu.Lock()
 	if t.confined && l.queue.judge(now, t.deadline) != run {
 		l.mu.Unlock()
+		l.metrics.confined.Inc()
 		return confinedRefusal(l.name)
 	}
 	said := l.queue.join(now, t)
@@ -93,6 +94,7 @@ func (l *lane) enter(t *ticket) error {
 func (l *lane) comeBack(t *ticket) error {
 	if errors.Is(t.refusal, errConfined) {
 		l.abandon()
+		l.metrics.confined.Inc()
 		return t.refusal
 	}
 	now := time.Now()

@@ -23,11 +23,12 @@ const noFunction = ""
 // metrics are the gateway's. Labels are bounded: functions by what the worker
 // offers, outcomes by the kinds.
 type metrics struct {
-	calls  *prometheus.CounterVec
-	shed   *prometheus.CounterVec
-	queued *prometheus.HistogramVec
-	exec   *prometheus.HistogramVec
-	none   *laneMetrics // for noFunction
+	calls    *prometheus.CounterVec
+	shed     *prometheus.CounterVec
+	confined *prometheus.CounterVec
+	queued   *prometheus.HistogramVec
+	exec     *prometheus.HistogramVec
+	none     *laneMetrics // for noFunction
 
 	handshakes *prometheus.CounterVec
 	limited    map[admission.Limit]prometheus.Counter // looked up once
@@ -37,6 +38,7 @@ type metrics struct {
 type laneMetrics struct {
 	outcomes map[string]prometheus.Counter
 	shed     prometheus.Counter
+	confined prometheus.Counter
 	queued   prometheus.Observer
 	exec     prometheus.Observer
 }
@@ -51,6 +53,10 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_gateway_shed_total",
 			Help: "Calls refused because their turn would not have come in time.",
+		}, label),
+		confined: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lightcone_gateway_confined_total",
+			Help: "Calls of confined tenants that were refused because the function had no free slot for them: none in their shard, or none at all.",
 		}, label),
 		queued: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "lightcone_gateway_queue_seconds",
@@ -75,7 +81,7 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, collector := range []prometheus.Collector{
-		m.calls, m.shed, m.queued, m.exec, m.handshakes, limited,
+		m.calls, m.shed, m.confined, m.queued, m.exec, m.handshakes, limited,
 		gauge("lightcone_gateway_calls_in_flight", "Calls between the end of their headers and their outcome.",
 			func() float64 { return float64(g.inFlight.Load()) }),
 		gauge("lightcone_gateway_tenants", "Tenants that are remembered.",
@@ -104,6 +110,7 @@ func (m *metrics) forFunction(name lightcone.FunctionName) *laneMetrics {
 	found := &laneMetrics{
 		outcomes: make(map[string]prometheus.Counter, len(rows)+2),
 		shed:     m.shed.WithLabelValues(string(name)),
+		confined: m.confined.WithLabelValues(string(name)),
 		queued:   m.queued.WithLabelValues(string(name)),
 		exec:     m.exec.WithLabelValues(string(name)),
 	}
