@@ -60,10 +60,11 @@ func TestASlowWorkerIsSetAside(t *testing.T) {
 		}
 		f.Follow(members)
 		var calls sync.WaitGroup
+		habits := rand.New(rand.NewPCG(3, 4))
 		play := func(length time.Duration) {
 			for range length / (10 * time.Millisecond) {
 				time.Sleep(10 * time.Millisecond)
-				who := rand.IntN(tenants)
+				who := habits.IntN(tenants)
 				calls.Go(func() {
 					call := newCall(patience)
 					call.Tenant = lightcone.TenantID(fmt.Sprint("tenant-", who))
