@@ -73,8 +73,8 @@ type admitted struct {
 	deadline time.Time
 }
 
-// admit authenticates, validates and admits a call, or says why not. Without a
-// passage it takes nothing, so it can be asked before the client sends a body.
+// admit authenticates, validates and admits a call, or says why not. For a passage
+// that asks, it takes nothing but the token of a call that the queue refuses.
 func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time, p *passage) (admitted, error) {
 	found := (*g.lanes.Load())[string(name)]
 	function := found.nameFor(name)
@@ -107,7 +107,10 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 	if err := g.limit(p, a.tenant, &quota, now); err != nil {
 		return a, err
 	}
-	return a, found.judge(now, a.deadline)
+	if err := found.judge(now, a.deadline); err != nil {
+		return a, p.knock(err, now)
+	}
+	return a, nil
 }
 
 // serveCall lives one call, on its connection's goroutine. id is its text.

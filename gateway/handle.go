@@ -160,9 +160,10 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 		err = checkMethod(ctx, found)
 	}
 	counted := g.metrics.none
+	p := passage{gateway: g, asks: true}
 	if err == nil && found == routeCall {
 		var asked admitted
-		asked, err = g.admit(&ctx.Request.Header, name, time.Now(), nil)
+		asked, err = g.admit(&ctx.Request.Header, name, time.Now(), &p)
 		if asked.lane != nil {
 			counted = asked.lane.metrics
 		}
@@ -170,6 +171,7 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 	if err == nil {
 		return fasthttp.StatusContinue
 	}
+	p.tell(&ctx.Response, &limitFields{})
 	counted.count(g.refuse(ctx, err, platform, text))
 	conn.linger = true // some clients send the body without waiting
 	return ctx.Response.StatusCode()

@@ -16,6 +16,7 @@ import (
 // tenant's limits. It holds both from enter and limit to leave.
 type passage struct {
 	gateway *Gateway
+	asks    bool // its client has not sent the body yet; it holds nothing
 	inside  bool // it counts as in flight
 	tenant  lightcone.TenantID
 	quota   lightcone.Quota
@@ -26,33 +27,49 @@ type passage struct {
 }
 
 // enter counts the call as in flight, if there is room for it. It comes before
-// anything else: finding out who calls costs more. Without a passage, it only says
-// whether there is room, for a client that asks before it sends a body.
+// anything else: finding out who calls costs more. A passage that asks only hears
+// whether there is room.
 func (g *Gateway) enter(p *passage) error {
 	most := int64(g.config.MaxCallsInFlight)
 	switch {
-	case p == nil && g.inFlight.Load() < most:
+	case p.asks && g.inFlight.Load() < most:
 		return nil
-	case p != nil && g.inFlight.Add(1) <= most:
+	case p.asks:
+	case g.inFlight.Add(1) <= most:
 		p.inside = true
 		return nil
-	case p != nil:
+	default:
 		g.inFlight.Add(-1)
 	}
 	return problem.New(problem.Overloaded, "Lightcone is busy with as many calls as it may take; this one was not run, so it is safe to send it again.")
 }
 
 // limit takes what the call takes of its tenant's limits, or says which forbids
-// it. Without a passage, it takes nothing.
+// it. For a passage that asks, it takes nothing.
 func (g *Gateway) limit(p *passage, tenant lightcone.TenantID, quota *lightcone.Quota, now time.Time) error {
-	if p == nil {
-		refused := g.config.Tenants.Peek(tenant, quota, now)
-		return g.limitReached(tenant, quota, &refused)
-	}
 	p.tenant, p.quota = tenant, *quota
-	p.grant, p.refused = g.config.Tenants.Admit(tenant, quota, now)
+	if p.asks {
+		p.refused = g.config.Tenants.Peek(tenant, quota, now)
+	} else {
+		p.grant, p.refused = g.config.Tenants.Admit(tenant, quota, now)
+	}
 	p.limited = p.refused.Limit != ""
 	return g.limitReached(tenant, quota, &p.refused)
+}
+
+// knock takes the token of a call that the queue has refused: one that only asks has
+// not taken it yet, and could else knock on a full queue without any bound. It
+// answers with refusal, or with that of the limit that has been reached meanwhile.
+func (p *passage) knock(refusal error, now time.Time) error {
+	if !p.asks {
+		return refusal
+	}
+	p.asks = false
+	if err := p.gateway.limit(p, p.tenant, &p.quota, now); err != nil {
+		return err
+	}
+	p.left, p.limited = p.gateway.config.Tenants.Settle(p.grant, admission.Untold, lightcone.Usage{}, &p.quota, now), true
+	return refusal
 }
 
 // leave gives back what the call holds: its answer is known. A second one does nothing.
