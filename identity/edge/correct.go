@@ -24,10 +24,12 @@ type corrections struct {
 type correction struct {
 	version uint64
 	known   kept // as the origin has it; version 0 until it was asked
+	lagged  int  // times that the origin had only an older version
 }
 
 const (
 	mostCorrections = 10_000      // documents waiting; what is beyond is counted as dropped
+	mostLagged      = 100         // then it lags no more: it was set up anew from a copy
 	correctAfter    = time.Second // at most: by then it was announced, and not all gateways ask the origin
 )
 
@@ -118,7 +120,7 @@ func (s *sources) correctAll(ctx context.Context) (all bool) {
 	return all
 }
 
-// correct is true when Redis has nothing older than what is wanted.
+// correct is true when Redis has nothing older than what is wanted, or never will.
 func (s *sources) correct(ctx context.Context, path string, wanted correction) bool {
 	if wanted.known.Version == 0 {
 		has := s.fromRedis(ctx, path)
@@ -133,9 +135,25 @@ func (s *sources) correct(ctx context.Context, path string, wanted correction) b
 		case origin.reply == absent: // or it lags behind one made anew, which must win
 			wanted.known.Version = wanted.version - 1
 		case !origin.reaches(wanted.version):
-			return false
+			return s.lags(path, origin, wanted)
 		}
 		s.corrections.want(path, wanted) // the origin may be away when Redis is back
 	}
 	return s.config.Redis.put(ctx, wanted.known) == nil
+}
+
+// lags notes that the origin does not have what is wanted. It is true when there is
+// no more hope.
+func (s *sources) lags(path string, origin seen, wanted correction) bool {
+	if origin.reply != found {
+		return false
+	}
+	wanted.known = kept{} // the version that it has is no correction
+	wanted.lagged++
+	s.corrections.want(path, wanted)
+	if wanted.lagged < mostLagged {
+		return false
+	}
+	s.metrics.uncorrected.Inc()
+	return true
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestWhatWasDeletedIsCorrected(t *testing.T) {
 }
 
 func TestCorrectionsAreBounded(t *testing.T) {
-	r, err := Connect(RedisConfig{Master: "nobody", Logger: newDirectory(t, Config{Origin: onFile(t)}).logger}, testStale)
+	r, err := Connect(RedisConfig{Master: "nobody", Logger: slog.New(slog.DiscardHandler)}, testStale)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,5 +116,25 @@ func TestCorrectionsAreBounded(t *testing.T) {
 	d.corrections.done(path, 9)
 	if got := d.corrections.count(); got != mostCorrections-1 {
 		t.Errorf("%d are waiting after one is done", got)
+	}
+}
+
+// An origin that was set up anew may never have what its trail once told of.
+func TestACorrectionIsGivenUp(t *testing.T) {
+	r, err := Connect(RedisConfig{Master: "nobody", Logger: slog.New(slog.DiscardHandler)}, testStale)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := onFile(t)
+	c := (&operator{t: t, store: store.Store}).customer("one")
+	d := newDirectory(t, Config{Origin: store, Redis: r})
+	d.trailSays(t.Context(), identity.KeyPath(c.record.ID), 1<<20)
+	for round := 1; !d.correctAll(t.Context()); round++ {
+		if round == mostLagged {
+			t.Fatal("it is tried for ever")
+		}
+	}
+	if got := d.corrections.count(); got != 0 {
+		t.Errorf("%d are waiting", got)
 	}
 }

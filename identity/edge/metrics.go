@@ -37,7 +37,7 @@ func newMetrics(registerer prometheus.Registerer, d *Directory) (*metrics, error
 		}),
 		uncorrected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "lightcone_edge_corrections_dropped_total",
-			Help: "Changed documents that Redis may keep in an older version, because too many were waiting to be corrected there.",
+			Help: "Changed documents that Redis may keep in an older version, because too many were waiting to be corrected there, or the origin never had the change.",
 		}),
 		heard: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_edge_changes_total",
