@@ -25,7 +25,10 @@ import (
 	"lightcone/internal/problem"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// go-redis looks only once a second whether the pool was closed that it dials for.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // watched counts what is read of a real store, and can be cut off from it, whole or
 // for the audit trail alone.
