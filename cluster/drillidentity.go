@@ -119,7 +119,15 @@ func (d *drills) stopIdentity(ctx context.Context) error {
 	if err := waitUntil(ctx, time.Minute, func() bool { _, err := d.leader(ctx); return err == nil }); err != nil {
 		return fmt.Errorf("no scheduler leads again: %w", err)
 	}
-	return d.revoke(ctx, kept, revokedBound)
+	// Consul's server has to elect itself again, and says so to who comes too early.
+	var refused error
+	if waitUntil(ctx, time.Minute, func() bool {
+		_, refused = d.operate(ctx, "key", "revoke", kept.id)
+		return refused == nil
+	}) != nil {
+		return refused
+	}
+	return d.revoke(ctx, kept, revokedBound) // revoked already: it is for the gateways to know
 }
 
 // guest is a key that is made for a drill, and the gateways that know it.
