@@ -195,7 +195,7 @@ func TestAWatchIsNotBlindedByItsToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &notes{}
+	log := &testbed.Log{}
 	c, err := Connect(Config{Address: a.Address, Token: token, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestAWatchIsNotBlindedByItsToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	enlist(t, m, "worker-echo", "b", "passing") // wakes the query
-	eventually(t, 40*time.Second, "the watch says that it is blind", func() bool { return log.count("may not read it all") > 0 })
+	eventually(t, 40*time.Second, "the watch says that it is blind", func() bool { return strings.Count(log.String(), "may not read it all") > 0 })
 	if err := m.PutPolicy(t.Context(), "gateway", Policies()["gateway"]); err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,9 @@
 package consul
 
 import (
-	"bytes"
 	"flag"
 	"log/slog"
 	"os"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -81,22 +78,4 @@ func eventually(t *testing.T, bound time.Duration, what string, condition func()
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// notes collects a logger's lines.
-type notes struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (n *notes) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.text.Write(p)
-}
-
-func (n *notes) count(what string) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return strings.Count(n.text.String(), what)
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
+
+	"lightcone/internal/testbed"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -202,7 +205,7 @@ func TestSlowWorkIsAwaited(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	c := a.scheduler()
-	log := &notes{}
+	log := &testbed.Log{}
 	ctx, stop := context.WithCancel(t.Context())
 	release, began := make(chan struct{}), make(chan struct{}, 100)
 	ended := make(chan error, 1)
@@ -216,7 +219,7 @@ func TestSlowWorkIsAwaited(t *testing.T) {
 	}()
 	<-began
 	stop()
-	eventually(t, 10*time.Second, "the delay is logged", func() bool { return log.count("has not returned") == 1 })
+	eventually(t, 10*time.Second, "the delay is logged", func() bool { return strings.Count(log.String(), "has not returned") == 1 })
 	select {
 	case <-ended:
 		t.Fatal("Run returned while the work ran")

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func TestWatchOutlivesTheAgent(t *testing.T) {
 	t.Parallel()
 	a := newAgent(t)
 	m := a.client(management)
-	log := &notes{}
+	log := &testbed.Log{}
 	c, err := Connect(Config{Address: a.Address, Token: management, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
@@ -118,12 +119,12 @@ func TestWatchOutlivesTheAgent(t *testing.T) {
 	sets := watching(t, c, "worker-echo")
 	expectSet(t, sets, "a")
 	a.Kill()
-	eventually(t, 10*time.Second, "the outage is logged", func() bool { return log.count("the last known set stays") > 0 })
+	eventually(t, 10*time.Second, "the outage is logged", func() bool { return strings.Count(log.String(), "the last known set stays") > 0 })
 	a.Restart()
-	eventually(t, 30*time.Second, "its end is logged", func() bool { return log.count("tells again") > 0 })
+	eventually(t, 30*time.Second, "its end is logged", func() bool { return strings.Count(log.String(), "tells again") > 0 })
 	enlist(t, m, "worker-echo", "b", "passing")
 	expectSet(t, sets, "a", "b") // with nothing before it: no empty set in between
-	if outages := log.count("the last known set stays"); outages > 2 {
+	if outages := strings.Count(log.String(), "the last known set stays"); outages > 2 {
 		t.Errorf("one restart was logged as %d outages", outages)
 	}
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -14,25 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lightcone/internal/testbed"
 )
-
-// safeBuffer is a log that is read while it is written.
-type safeBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // serial is the number of the certificate that a new connection is shown.
 func (d *secureDoor) serial(t testing.TB) int64 {
@@ -56,7 +39,7 @@ func (d *secureDoor) lookNow() {
 // old and new connections: new ones see the new certificate, and no call fails.
 func TestCertificateIsReplaced(t *testing.T) {
 	s := serve(t, 4, echo, func(c *Config) { c.MaxWait = time.Minute })
-	var logs safeBuffer
+	var logs testbed.Log
 	door := s.serveTLS(t, &logs)
 	door.client = &tls.Config{InsecureSkipVerify: true} // the certificates are looked at one by one
 	live := filepath.Dir(door.certificate.certificateFile)
@@ -138,7 +121,7 @@ func link(t *testing.T, target, name string) {
 // TestBadPairKeepsTheOld certificate in use, and is said once.
 func TestBadPairKeepsTheOld(t *testing.T) {
 	s := serve(t, 1, echo, nil)
-	var logs safeBuffer
+	var logs testbed.Log
 	door := s.serveTLS(t, &logs)
 	certificateFile, keyFile := door.certificate.certificateFile, door.certificate.keyFile
 	otherCertificate, otherKey := issue(t, 2, time.Now().Add(time.Hour))
@@ -197,7 +180,7 @@ func TestNewCertificateNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	var logs safeBuffer
+	var logs testbed.Log
 	certificate, key := issue(t, 2, time.Now().Add(-time.Hour))
 	write(t, certificateFile, certificate)
 	write(t, keyFile, key)

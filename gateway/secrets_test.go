@@ -12,12 +12,13 @@ import (
 
 	"lightcone/functions"
 	"lightcone/internal/problem"
+	"lightcone/internal/testbed"
 )
 
 // TestNoSecretReachesTheLog says everything that can be said wrong, with a key in it, to a
 // gateway that logs all it can: the key is in no line, and in no answer.
 func TestNoSecretReachesTheLog(t *testing.T) {
-	var logs safeBuffer
+	var logs testbed.Log
 	w := &worker{run: func(call *functions.Call, answer *functions.Answer) error {
 		switch string(call.Query) {
 		case "panic":

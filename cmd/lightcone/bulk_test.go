@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lightcone/bulk"
+	"lightcone/internal/testbed"
 )
 
 // photographs are real ones, of 0.1 to 15 megapixels.
@@ -56,7 +57,7 @@ func photoFolder(t *testing.T, copies int, others map[string]string) (folder str
 // share is a real `lightcone bulk run`.
 type share struct {
 	command *exec.Cmd
-	said    *shared
+	said    *testbed.Log
 }
 
 func startShare(t *testing.T, environment []string, flags ...string) *share {
@@ -65,7 +66,7 @@ func startShare(t *testing.T, environment []string, flags ...string) *share {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &share{command: exec.Command(filepath.Join(bin, "lightcone"), append([]string{"bulk", "run"}, flags...)...), said: &shared{}}
+	s := &share{command: exec.Command(filepath.Join(bin, "lightcone"), append([]string{"bulk", "run"}, flags...)...), said: &testbed.Log{}}
 	s.command.Env = append(os.Environ(), environment...)
 	s.command.Stdout, s.command.Stderr = s.said, s.said
 	if err := s.command.Start(); err != nil {

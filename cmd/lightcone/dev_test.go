@@ -43,26 +43,8 @@ type devTree struct {
 	command     *exec.Cmd
 	data        string
 	api, manage string
-	said        *shared
+	said        *testbed.Log
 	ended       chan error
-}
-
-// shared is a buffer that a process writes and a test reads.
-type shared struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *shared) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *shared) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func startDev(t *testing.T, data string, flags ...string) *devTree {
@@ -71,7 +53,7 @@ func startDev(t *testing.T, data string, flags ...string) *devTree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &devTree{data: data, api: freeAddress(t), manage: freeAddress(t), said: &shared{}, ended: make(chan error, 1)}
+	d := &devTree{data: data, api: freeAddress(t), manage: freeAddress(t), said: &testbed.Log{}, ended: make(chan error, 1)}
 	d.command = exec.Command(filepath.Join(bin, "lightcone"), append([]string{"dev", "--data", data, "--api", d.api, "--manage", d.manage}, flags...)...)
 	d.command.Stdout, d.command.Stderr = d.said, d.said
 	if err := d.command.Start(); err != nil {

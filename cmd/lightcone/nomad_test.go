@@ -48,7 +48,7 @@ func startNomad(t *testing.T) *jobs.Client {
 	folder := t.TempDir()
 	ports := testbed.Ports(t, 3)
 	write(t, filepath.Join(folder, "agent.hcl"), fmt.Sprintf(nomadConfig, folder, ports[0], ports[1], ports[2]))
-	said := &shared{}
+	said := &testbed.Log{}
 	command := exec.Command(testbed.Agent(t, "nomad"), "agent", "-config", filepath.Join(folder, "agent.hcl"))
 	command.Stdout, command.Stderr = said, said
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

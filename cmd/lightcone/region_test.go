@@ -115,7 +115,7 @@ type service struct {
 	id             int
 	command        *exec.Cmd
 	listen, manage string
-	said           *shared
+	said           *testbed.Log
 	ended          chan struct{}
 }
 
@@ -130,7 +130,7 @@ func (r *region) start(kind string, environment []string, flags ...string) *serv
 	}
 	s := &service{
 		t: r.t, region: r, id: int(started.Add(1)), listen: freeAddress(r.t), manage: freeAddress(r.t),
-		said: &shared{}, ended: make(chan struct{}),
+		said: &testbed.Log{}, ended: make(chan struct{}),
 	}
 	s.command = exec.Command(filepath.Join(bin, "lightcone"), append([]string{kind}, flags...)...)
 	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.consul.Address, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",

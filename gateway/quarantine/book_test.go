@@ -1,7 +1,6 @@
 package quarantine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"lightcone/internal/document"
 	"lightcone/internal/problem"
+	"lightcone/internal/testbed"
 )
 
 // switchable is a store that can be away: every request fails then, also those that wait.
@@ -182,7 +182,7 @@ func TestNewGatewayReadsWhatIsThere(t *testing.T) {
 func TestStoreAway(t *testing.T) {
 	store := openStore(t)
 	away := newSwitchable(store)
-	var logs safeBuffer
+	var logs testbed.Log
 	one, two := newGateway(t, away, &logs, nil), newGateway(t, store, io.Discard, nil)
 	away.leave()
 	one.Strike(callOf("twice", 1))
@@ -238,7 +238,7 @@ func TestUnreadableDocuments(t *testing.T) {
 	if _, err := store.Commit(t.Context(), changes...); err != nil {
 		t.Fatal(err)
 	}
-	var logs safeBuffer
+	var logs testbed.Log
 	g := newGateway(t, store, &logs, func(c *Config) { c.SweepEvery = 10 * time.Millisecond })
 	eventually(t, "each is named", func() bool { return g.value(t, "lightcone_quarantine_unreadable_documents_total") == 5 })
 	for _, input := range []string{"a", "b"} {
@@ -325,22 +325,4 @@ func TestRoutes(t *testing.T) {
 	away.comeBack()
 	ask("DELETE", "/v1/quarantine/"+name, http.StatusNoContent, "")
 	ask("GET", "/v1/quarantine", http.StatusOK, `{"quarantined":[]}`)
-}
-
-// safeBuffer is a log that is read while it is written.
-type safeBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }

@@ -1,32 +1,18 @@
 package edge
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"lightcone/internal/testbed"
 )
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with is how many lines have all the words.
-func (l *lines) with(words ...string) (count int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
+// linesWith is how many lines of a log have all the words.
+func linesWith(log *testbed.Log, words ...string) (count int) {
+	for line := range strings.Lines(log.String()) {
 		all := true
 		for _, word := range words {
 			all = all && strings.Contains(line, word)
@@ -40,7 +26,7 @@ func (l *lines) with(words ...string) (count int) {
 
 func TestAnOutageOfTheOriginIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, log := onFile(t), new(lines)
+		store, log := onFile(t), new(testbed.Log)
 		c := (&operator{t: t, store: store.Store}).customer("one")
 		store.away.Store(true)
 		d := logging(t, Config{Origin: store}, log)
@@ -59,11 +45,11 @@ func TestAnOutageOfTheOriginIsToldOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		expect(t, d, c, "ok", "the store is back")
 		for _, name := range []string{"The origin", "The audit trail", "The list"} {
-			if warned, told := log.with("WARN", name), log.with("INFO", name); warned != 1 || told != 1 {
+			if warned, told := linesWith(log, "WARN", name), linesWith(log, "INFO", name); warned != 1 || told != 1 {
 				t.Errorf("%s: %d warnings, back %d times", name, warned, told)
 			}
 		}
-		if id := string(c.record.ID); log.with("WARN", id)+log.with("INFO", id) != 0 {
+		if id := string(c.record.ID); linesWith(log, "WARN", id)+linesWith(log, "INFO", id) != 0 {
 			t.Error("the log names a key")
 		}
 		store.away.Store(true)
@@ -77,28 +63,28 @@ func TestAnOutageOfTheOriginIsToldOnce(t *testing.T) {
 // Nobody calls, and still it is noticed: also that Redis is back.
 func TestAnOutageOfRedisIsToldOnce(t *testing.T) {
 	t.Parallel()
-	servers, store, log := startRedis(t), onFile(t), new(lines)
+	servers, store, log := startRedis(t), onFile(t), new(testbed.Log)
 	store.away.Store(true)
 	redis := connect(t, servers)
 	redis.breaker.outage.logger = slog.New(slog.NewTextHandler(log, nil))
 	freeze(servers)
 	d := logging(t, Config{Origin: store, Redis: redis}, log)
 	run(t, d)
-	eventually(t, 20*time.Second, "a warning", func() bool { return log.with("WARN", "Redis") > 0 })
+	eventually(t, 20*time.Second, "a warning", func() bool { return linesWith(log, "WARN", "Redis") > 0 })
 	if err := d.Ready(); err == nil || !strings.Contains(err.Error(), "Redis") || !strings.Contains(err.Error(), "origin") {
 		t.Errorf("nobody answers: %v", err)
 	}
 	thaw(servers)
-	eventually(t, 20*time.Second, "it is told that Redis is back", func() bool { return log.with("INFO", "Redis") > 0 })
+	eventually(t, 20*time.Second, "it is told that Redis is back", func() bool { return linesWith(log, "INFO", "Redis") > 0 })
 	if err := d.Ready(); err != nil {
 		t.Errorf("Redis answers: %v", err)
 	}
-	if warned, told := log.with("WARN", "Redis"), log.with("INFO", "Redis"); warned != 1 || told != 1 {
+	if warned, told := linesWith(log, "WARN", "Redis"), linesWith(log, "INFO", "Redis"); warned != 1 || told != 1 {
 		t.Errorf("%d warnings, back %d times", warned, told)
 	}
 }
 
-func logging(t *testing.T, c Config, log *lines) *Directory {
+func logging(t *testing.T, c Config, log *testbed.Log) *Directory {
 	t.Helper()
 	d := newDirectory(t, c)
 	logger := slog.New(slog.NewTextHandler(log, nil))

@@ -20,6 +20,7 @@ import (
 	"lightcone/identity"
 	"lightcone/internal/document"
 	"lightcone/internal/problem"
+	"lightcone/internal/testbed"
 )
 
 func newKey(t testing.TB, fill byte) identity.Key {
@@ -198,7 +199,7 @@ func TestAClientTellsWhatItGot(t *testing.T) {
 // TestASecretIsShownOnce searches everything that is stored, logged, announced and
 // answered for the secrets of keys.
 func TestASecretIsShownOnce(t *testing.T) {
-	var log journal
+	var log testbed.Log
 	store, heard := newStore(t), new(listener)
 	m := newManager(t, Config{Store: store, Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Announce: heard})
 	server := listen(t, m)
@@ -236,9 +237,7 @@ func TestASecretIsShownOnce(t *testing.T) {
 		}
 		fmt.Fprintf(&everything, "%s %s\n", path, d.Value)
 	}
-	heard.mu.Lock()
-	fmt.Fprintf(&everything, "%s %s\n", &log, heard.text.String())
-	heard.mu.Unlock()
+	fmt.Fprintf(&everything, "%s %s\n", &log, heard)
 	for _, secret := range secrets {
 		if at := strings.Index(everything.String(), secret); at >= 0 {
 			t.Errorf("a secret is in …%s…", everything.String()[max(at-200, 0):at])
@@ -253,7 +252,7 @@ func TestASecretIsShownOnce(t *testing.T) {
 
 // listener hears announcements.
 type listener struct {
-	journal
+	testbed.Log
 	fail error
 }
 

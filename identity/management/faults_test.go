@@ -101,7 +101,7 @@ func TestACommitWithoutAnAnswer(t *testing.T) {
 }
 
 func TestAnnouncements(t *testing.T) {
-	var log journal
+	var log testbed.Log
 	heard := &listener{fail: errors.New("redis is away")}
 	m := newManager(t, Config{Store: newStore(t), Announce: heard, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	mustCreate(t, m, "acme")

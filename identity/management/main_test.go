@@ -1,14 +1,12 @@
 package management
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,24 +51,6 @@ func newConsulStore(t testing.TB, server *testbed.Consul) document.Store {
 	}
 	t.Cleanup(client.Close)
 	return consul.NewDocuments(client, strings.ReplaceAll(strings.ToLower(t.Name()), " ", "-"), false)
-}
-
-// journal is a log that a test may read while it is written.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(text []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(text)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 func newManager(t testing.TB, config Config) *Manager {

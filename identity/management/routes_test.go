@@ -8,6 +8,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"lightcone/internal/testbed"
 )
 
 // listen serves a Manager's routes to the operator, as cmd does.
@@ -180,7 +182,7 @@ func TestAnotherSitesPageMayNotChange(t *testing.T) {
 
 // TestTheStoresErrorsAreNotTold closes the store.
 func TestTheStoresErrorsAreNotTold(t *testing.T) {
-	var log journal
+	var log testbed.Log
 	store := newStore(t)
 	m := newManager(t, Config{Store: store, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	server := listen(t, m)

@@ -18,6 +18,7 @@ import (
 	"lightcone/identity"
 	"lightcone/internal/document"
 	"lightcone/internal/problem"
+	"lightcone/internal/testbed"
 )
 
 // aTrail is a store whose audit trail has so many entries.
@@ -202,7 +203,7 @@ func TestATrailThatChangesWhileItIsVerified(t *testing.T) {
 // and waiting does not help.
 func TestADamagedTrailIsSaid(t *testing.T) {
 	m, store := aTrail(t, 2)
-	var log journal
+	var log testbed.Log
 	m.config.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	put(t, store, identity.AuditHead, nil)
 	_, _, err := m.CreateTenant(asOperator(t), "late", "")
