@@ -137,7 +137,7 @@ func (g *Gateway) connectionState(c net.Conn, state fasthttp.ConnState) {
 // releaseCall ends the connection's call, whose answer has been written or never will be.
 func (g *Gateway) releaseCall(conn *connection) {
 	if conn.call != nil {
-		conn.call.finish(&g.budget)
+		conn.call.finish()
 		conn.call = nil
 	}
 }

@@ -22,7 +22,7 @@ const chunked = -1
 type bodyReader struct {
 	stream   io.Reader
 	arm      func(time.Time) error // sets the connection's read deadline
-	budget   *budget
+	memory   *holding
 	stall    time.Duration // longest silence
 	deadline time.Time     // the call's
 	limit    int           // the function's longest body
@@ -79,8 +79,8 @@ func (r *bodyReader) read(length int) (*buffer, int, error) {
 // take reserves and takes a buffer for n bytes.
 func (r *bodyReader) take(n int) (*buffer, error) {
 	_, size := classOf(n)
-	if !r.budget.reserve(int64(size)) {
-		return nil, outOfBytes()
+	if err := r.memory.reserve(int64(size)); err != nil {
+		return nil, err
 	}
 	return takeBuffer(n), nil
 }
@@ -93,7 +93,7 @@ func (r *bodyReader) grow(old *buffer, filled int) (*buffer, error) {
 		return old, err
 	}
 	copy(grown.bytes, old.bytes[:filled])
-	r.budget.release(int64(len(old.bytes)))
+	r.memory.release(int64(len(old.bytes)))
 	old.release()
 	return grown, nil
 }
@@ -128,6 +128,10 @@ func tooLarge(limit int) *problem.Error {
 
 func outOfBytes() *problem.Error {
 	return problem.New(problem.Overloaded, "Lightcone holds as many bytes of calls as it may; this one was not run, so it is safe to send it again.")
+}
+
+func crowdedWithBytes() *problem.Error {
+	return problem.New(problem.Overloaded, "The calls of this key's tenant hold as many bytes here as are left for all others; this one was not run. Send it again when some of them have been answered.")
 }
 
 // discard reads what is left of a refused body of left bytes, if that is quick

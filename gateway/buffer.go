@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+
+	"lightcone/gateway/admission"
 )
 
 // Buffers come in size classes, four to each doubling, so that at most a fifth
@@ -71,9 +73,51 @@ func (b *budget) reserve(n int64) bool {
 	return true
 }
 
+// left is how many bytes fit.
+func (b *budget) left() int64 { return b.limit - b.used.Load() }
+
 // charge takes n bytes whether they fit or not: they exist already, and what
 // they take is missing to the next reserve.
 func (b *budget) charge(n int64) { b.used.Add(n) }
 
 // release gives back n bytes.
 func (b *budget) release(n int64) { b.used.Add(-n) }
+
+// holding is the memory that one call takes, counted in the gateway's budget and
+// for its tenant.
+type holding struct {
+	budget *budget
+	grant  admission.Grant
+	bytes  int64
+}
+
+// reserve takes n bytes if they fit, and if what the tenant then holds is no more
+// than what it leaves free.
+func (h *holding) reserve(n int64) error {
+	if !h.budget.reserve(n) {
+		return outOfBytes()
+	}
+	if !h.grant.Hold(h.bytes, n, h.budget.left()) {
+		h.budget.release(n)
+		return crowdedWithBytes()
+	}
+	h.bytes += n
+	return nil
+}
+
+// charge takes n bytes that exist already.
+func (h *holding) charge(n int64) {
+	h.budget.charge(n)
+	h.grant.Charge(n)
+	h.bytes += n
+}
+
+// release gives back n bytes.
+func (h *holding) release(n int64) {
+	if n == 0 {
+		return
+	}
+	h.budget.release(n)
+	h.grant.Release(n)
+	h.bytes -= n
+}

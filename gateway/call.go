@@ -22,7 +22,7 @@ type call struct {
 	answer  functions.Answer
 	ticket  ticket
 	body    *buffer // nil once nobody reads it any more
-	held    int64   // bytes of the budget
+	memory  holding // its body's, then its answer's
 	timing  []byte
 	limits  limitFields
 }
@@ -36,9 +36,9 @@ const keptAnswer = 1 << 20
 
 // finish gives back what the call holds. Nobody may look at its body or its
 // answer any more.
-func (c *call) finish(b *budget) {
-	c.letGoOfBody(b)
-	b.release(c.held)
+func (c *call) finish() {
+	c.letGoOfBody()
+	c.memory.release(c.memory.bytes)
 	kept := c.answer.Body[:0]
 	if cap(kept) > keptAnswer {
 		kept = nil
@@ -47,20 +47,15 @@ func (c *call) finish(b *budget) {
 	callPool.Put(c)
 }
 
-// forsake gives back the budget of a call that somebody may still look at; its
-// memory is left to the garbage collector.
-func (c *call) forsake(b *budget) {
-	if c.body != nil {
-		b.release(int64(len(c.body.bytes)))
-	}
-	b.release(c.held)
-}
+// forsake stops counting the memory of a call that somebody may still look at; the
+// memory itself is left to the garbage collector.
+func (c *call) forsake() { c.memory.release(c.memory.bytes) }
 
-func (c *call) letGoOfBody(b *budget) {
+func (c *call) letGoOfBody() {
 	if c.body == nil {
 		return
 	}
-	b.release(int64(len(c.body.bytes)))
+	c.memory.release(int64(len(c.body.bytes)))
 	c.body.release()
 	c.body, c.request.Body = nil, nil
 }
@@ -138,6 +133,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 		Deadline: admitted.deadline,
 	}
 	c.ticket.deadline = admitted.deadline
+	c.memory = holding{budget: &g.budget, grant: p.grant}
 	if err := g.readBody(ctx, conn, c, admitted); err != nil {
 		p.leave(admission.Untold, lightcone.Usage{})
 		p.tell(&ctx.Response, &c.limits)
@@ -150,11 +146,10 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 		return
 	}
 	ran, err := g.run(c, admitted.lane)
+	c.memory.charge(int64(len(c.answer.Body)))
 	p.leave(outcomeOf(ran, err), usageOf(c, ran, err))
 	p.tell(&ctx.Response, &c.limits)
-	c.letGoOfBody(&g.budget)
-	c.held = int64(len(c.answer.Body))
-	g.budget.charge(c.held)
+	c.letGoOfBody()
 	if ran {
 		waited := c.ticket.started.Sub(c.ticket.joined)
 		c.timing = appendTiming(c.timing[:0], waited, c.answer.Exec, c.answer.CPU)
@@ -179,7 +174,7 @@ func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, 
 		reader := bodyReader{
 			stream:   ctx.RequestBodyStream(),
 			arm:      conn.SetReadDeadline,
-			budget:   &g.budget,
+			memory:   &c.memory,
 			stall:    g.config.BodyStallTimeout,
 			deadline: a.deadline,
 			limit:    int(a.spec.MaxBodyBytes),
@@ -190,8 +185,8 @@ func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, 
 			return err
 		}
 		c.request.Body = body.bytes[:n]
-	} else if !g.budget.reserve(0) { // no body, but its answer will take memory, too
-		return outOfBytes()
+	} else if err := c.memory.reserve(0); err != nil { // no body, but its answer will take memory, too
+		return err
 	}
 	// Taken only now: a chunked body's trailer may have moved them.
 	c.request.Query = ctx.URI().QueryString()

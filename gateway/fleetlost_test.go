@@ -129,7 +129,7 @@ func TestTimeWithTheLostTeachesNothing(t *testing.T) {
 					t.Errorf("%v were lost, want 1s", c.answer.Lost)
 				}
 			}
-			c.finish(&g.budget)
+			c.finish()
 		}
 		dying.err, alive.run = errGone, dying.run // and once for good
 		c := callPool.Get().(*call)

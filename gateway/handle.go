@@ -207,7 +207,7 @@ func (g *Gateway) malformed(ctx *fasthttp.RequestCtx, err error) {
 func (g *Gateway) recovered(ctx *fasthttp.RequestCtx, conn *connection, cause any, id string) {
 	g.logger.Error("a call's handling panicked", "call", id, "panic", cause, "stack", string(debug.Stack()))
 	if conn.call != nil {
-		conn.call.forsake(&g.budget)
+		conn.call.forsake()
 		conn.call = nil
 	}
 	ctx.Response.Reset()

@@ -44,16 +44,37 @@ func (g *Gateway) enter(p *passage) error {
 	return problem.New(problem.Overloaded, "Lightcone is busy with as many calls as it may take; this one was not run, so it is safe to send it again.")
 }
 
+// withRoom is the quota, with no more concurrent calls than the gateway has room for:
+// whoever has as many in flight as are left for all others gets no more. So n tenants
+// who take all they can leave an n+1st of the room to the rest. The rule is that of
+// switches whose ports share memory (Choudhury and Hahne, "Dynamic queue length
+// thresholds for shared-memory packet switches", 1998, with alpha = 1).
+func (g *Gateway) withRoom(p *passage, quota *lightcone.Quota) lightcone.Quota {
+	room := int64(g.config.MaxCallsInFlight) - g.inFlight.Load()
+	if p.inside {
+		room++ // its own place
+	}
+	bounded := *quota
+	if bounded.ConcurrentCalls < 0 || int64(bounded.ConcurrentCalls) > room {
+		bounded.ConcurrentCalls = int(max(room, 1))
+	}
+	return bounded
+}
+
 // limit takes what the call takes of its tenant's limits, or says which forbids
 // it. For a passage that asks, it takes nothing.
 func (g *Gateway) limit(p *passage, tenant lightcone.TenantID, quota *lightcone.Quota, now time.Time) error {
 	p.tenant, p.quota = tenant, *quota
+	bounded := g.withRoom(p, quota)
 	if p.asks {
-		p.refused = g.config.Tenants.Peek(tenant, quota, now)
+		p.refused = g.config.Tenants.Peek(tenant, &bounded, now)
 	} else {
-		p.grant, p.refused = g.config.Tenants.Admit(tenant, quota, now)
+		p.grant, p.refused = g.config.Tenants.Admit(tenant, &bounded, now)
 	}
 	p.limited = p.refused.Limit != ""
+	if p.refused.Limit == admission.ConcurrentCalls && bounded.ConcurrentCalls != quota.ConcurrentCalls {
+		return problem.New(problem.Overloaded, "The tenant %s has as many calls in flight here as are left for all others; this one was not run. Send it again when one of those has been answered.", tenant)
+	}
 	return g.limitReached(tenant, quota, &p.refused)
 }
 

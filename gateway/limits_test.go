@@ -330,10 +330,10 @@ func TestCrashingTenantIsHeldBack(t *testing.T) {
 }
 
 func TestCallsInFlightAreBounded(t *testing.T) {
-	s, gate := shop(t, 4, customers{"acme": lightcone.Unlimited}, func(c *Config) { c.MaxCallsInFlight = 2 })
+	s, gate := shop(t, 4, customers{"acme": lightcone.Unlimited, "other": lightcone.Unlimited}, func(c *Config) { c.MaxCallsInFlight = 2 })
 	var held sync.WaitGroup
-	for range 2 {
-		held.Go(func() { s.ask(t, "acme", "wait", "") })
+	for _, tenant := range []lightcone.TenantID{"acme", "other"} {
+		held.Go(func() { s.ask(t, tenant, "wait", "") })
 	}
 	eventually(t, "two calls run", func() bool { return (*s.lanes.Load())["echo"].report().Running == 2 })
 	for range 3 {

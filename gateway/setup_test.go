@@ -171,7 +171,7 @@ func TestBodyReaderKeepsItsReservations(t *testing.T) {
 		limit := rapid.IntRange(1, 400<<10).Draw(t, "limit")
 		b := &budget{limit: int64(rapid.IntRange(0, 2<<20).Draw(t, "budget"))}
 		sent := strings.Repeat("x", length)
-		reader := bodyReader{stream: strings.NewReader(sent), arm: func(time.Time) error { return nil }, budget: b, stall: time.Hour, limit: limit}
+		reader := bodyReader{stream: strings.NewReader(sent), arm: func(time.Time) error { return nil }, memory: &holding{budget: b}, stall: time.Hour, limit: limit}
 		body, n, err := reader.read(chunked)
 		held := int64(0)
 		if body != nil {

@@ -100,6 +100,36 @@ type Grant struct {
 	probe  bool
 }
 
+// Hold counts bytes of memory that the call is going to take, if its tenant may
+// have most: no other call of the tenant holds any beside the call's own, or all its
+// calls hold no more than most with these.
+func (g Grant) Hold(own, bytes, most int64) bool {
+	if g.tenant == nil {
+		return true
+	}
+	g.shard.mu.Lock()
+	defer g.shard.mu.Unlock()
+	if g.tenant.held > own && g.tenant.held+bytes > most {
+		return false
+	}
+	g.tenant.held += bytes
+	return true
+}
+
+// Charge counts bytes that the call has taken. What was held or charged while the
+// Grant was not settled may be released after that.
+func (g Grant) Charge(bytes int64) {
+	if g.tenant == nil {
+		return
+	}
+	g.shard.mu.Lock()
+	defer g.shard.mu.Unlock()
+	g.tenant.held += bytes
+}
+
+// Release gives back bytes that were held or charged.
+func (g Grant) Release(bytes int64) { g.Charge(-bytes) }
+
 // Admit lets a call of the tenant go on, or says why not. Each Grant has to be
 // settled once. The call has used its token whatever becomes of it: a token that
 // came back from a full queue would let a tenant knock on it without any bound,

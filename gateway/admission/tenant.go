@@ -49,6 +49,7 @@ type tenant struct {
 	month    monthly
 	full     int64 // when the bucket is full again
 	breaker  breaker
+	held     int64 // bytes of memory
 	inFlight int32
 	limited  bool // its quota limits the month
 	called   bool // it was heard of since the last exchange
@@ -111,7 +112,7 @@ const (
 	aBurst          // its bucket would be full, and it would be refused less than it should be
 	someUsage       // what it used would not reach the region
 	aCrasher        // its breaker would be closed
-	aCall           // a call in flight could not be settled
+	aCall           // a call in flight could not be settled, or the memory it holds given back
 )
 
 // worthOf is what the tenant's memory is worth. told is whether there is a region
@@ -119,7 +120,7 @@ const (
 func (t *tenant) worthOf(r *BreakerRules, now int64, told bool) worth {
 	t.breaker.forget(r, now)
 	switch {
-	case t.inFlight > 0:
+	case t.inFlight > 0 || t.held > 0:
 		return aCall
 	case t.breaker.crashed:
 		return aCrasher
