@@ -29,6 +29,9 @@
 // because a gateway hears of what others have counted only once an interval (5 s,
 // and up to a tenth more, unless configured), and of what a call costs only when it
 // has ended. While the region's store is away, the interval is as long as that.
+// A store that has lost what it was told gives no tenant its month back where it was
+// known: each gateway goes on from the total that it was answered before. One that
+// starts later begins with what the store has been told since.
 //
 // It does not know keys, HTTP, or functions, and it is no bill: a bill is made of
 // usage records, one for each call.

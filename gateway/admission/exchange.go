@@ -150,7 +150,7 @@ func (t *Table) collect(most int) []*batch {
 			b := batchFor(found.month.month)
 			b.spent[id] = found.month.own
 			if found.month.learned {
-				b.before[id] = lightcone.Usage{CPU: found.month.totalCPU, BytesIn: found.month.totalBytes}
+				b.before[id] = found.month.answered()
 			}
 		}
 		s.mu.Unlock()
@@ -205,7 +205,7 @@ func (t *Table) note(m month, id lightcone.TenantID, added lightcone.Usage, tota
 		noted = true
 		found.month.own = less(found.month.own, added)
 		if answered {
-			found.month.totalCPU, found.month.totalBytes, found.month.learned = total.CPU, bytesOf(total), true
+			found.month.learn(total, added)
 		}
 	})
 	if noted {

@@ -59,8 +59,10 @@ func (c *calendar) monthOf(at time.Time) month {
 // monthly is what is known of a tenant's month.
 type monthly struct {
 	own        lightcone.Usage // counted here, and not in the region's total as far as is known
-	totalCPU   time.Duration   // the region's, as last learned
+	totalCPU   time.Duration   // the region's, as last learned, and what it has lost
 	totalBytes int64
+	lostCPU    time.Duration // of what the region had answered once
+	lostBytes  int64
 	month      month
 	learned    bool // the region has answered in this month
 }
@@ -68,6 +70,23 @@ type monthly struct {
 func (m *monthly) cpu() time.Duration { return m.totalCPU + m.own.CPU }
 
 func (m *monthly) bytes() int64 { return m.totalBytes + bytesOf(m.own) }
+
+// learn takes over the region's total, to which it has just added what this gateway
+// had used. Totals only grow, so a region that answers less than it should has lost
+// what is missing, as an emptied Redis has, or one whose replica took over. The tenant
+// is not given that back.
+func (m *monthly) learn(total, added lightcone.Usage) {
+	if m.learned {
+		m.lostCPU = max(m.lostCPU, m.totalCPU+added.CPU-total.CPU)
+		m.lostBytes = max(m.lostBytes, m.totalBytes+bytesOf(added)-bytesOf(total))
+	}
+	m.totalCPU, m.totalBytes, m.learned = total.CPU+m.lostCPU, bytesOf(total)+m.lostBytes, true
+}
+
+// answered is the total that the region last answered.
+func (m *monthly) answered() lightcone.Usage {
+	return lightcone.Usage{CPU: m.totalCPU - m.lostCPU, BytesIn: m.totalBytes - m.lostBytes}
+}
 
 func bytesOf(u lightcone.Usage) int64 { return u.BytesIn + u.BytesOut }
 

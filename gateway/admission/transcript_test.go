@@ -163,6 +163,10 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		month := monthOf(at).String()
 		s.region.add(month, acme, usage(t, d))
 		return ""
+	case "lose": // the region forgets all it had, and has usage again
+		s.region.totals = map[string]map[lightcone.TenantID]lightcone.Usage{}
+		s.region.add(monthOf(at).String(), acme, usage(t, d))
+		return ""
 	case "exchange":
 		s.region.fail, s.region.log = "", nil
 		if d.HasArg("fail") {
