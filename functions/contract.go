@@ -105,3 +105,13 @@ type Offer struct {
 	// than for a slot that is taken.
 	ColdStart time.Duration
 }
+
+// IsFieldValue says whether a header's value can be sent on as it is (RFC 9110, 5.5).
+func IsFieldValue[T ~string | ~[]byte](value T) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}

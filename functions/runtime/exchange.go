@@ -202,7 +202,8 @@ func fill(request *fasthttp.Request, call *functions.Call) {
 	request.SetBodyRaw(call.Body)
 }
 
-// take moves a function's response into answer.
+// take moves a function's response into answer; what cannot be an answer costs the
+// process, as all that breaks the contract does.
 func take(response *fasthttp.Response, answer *functions.Answer) error {
 	answer.Status = response.StatusCode()
 	answer.ContentType = string(response.Header.ContentType())
@@ -213,6 +214,9 @@ func take(response *fasthttp.Response, answer *functions.Answer) error {
 		if !functions.FunctionMay(answer.Problem) {
 			return problem.New(problem.FunctionFailed, "The function named a problem that a function cannot have.")
 		}
+	}
+	if !functions.IsFieldValue(answer.ContentType) || !functions.IsFieldValue(answer.Vary) {
+		return problem.New(problem.FunctionFailed, "The function answered with a header that cannot be sent on.")
 	}
 	answer.Body = append(answer.Body[:0], response.Body()...)
 	return nil

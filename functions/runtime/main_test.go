@@ -162,7 +162,7 @@ func behave(ctx context.Context, r *http.Request, body []byte) (functions.Reply,
 	case "grow":
 		kept = append(kept, touch(make([]byte, 40<<20)))
 		return say("%d", len(kept))
-	case "garbage", "twice", "huge":
+	case "garbage", "twice", "huge", "control":
 		return functions.Reply{}, hijack(what)
 	case "uid":
 		return say("%d", os.Getuid())
@@ -195,6 +195,7 @@ func hijack(what string) error {
 		"garbage": "this is not HTTP\r\n\r\n",
 		"twice":   "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthief",
 		"huge":    "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+		"control": "HTTP/1.1 200 OK\r\nContent-Type: text/\x01plain\r\nContent-Length: 1\r\n\r\na",
 	}[what]
 	if err := answerRaw(answer); err != nil {
 		return err

@@ -101,6 +101,7 @@ func TestWhatOneCallDoesCostsOnlyThatCall(t *testing.T) {
 		{"sleep", problem.DeadlineExceeded},
 		{"eat", problem.OutOfMemory},
 		{"garbage", problem.FunctionFailed},
+		{"control", problem.FunctionFailed},
 		{"twice", problem.FunctionFailed},
 		{"huge", problem.FunctionFailed},
 	} {

@@ -164,7 +164,7 @@ func (c *Client) readiness() error {
 // away; DeadlineExceeded when the time is over.
 func (c *Client) Run(call *functions.Call, answer *functions.Answer) error {
 	*answer = functions.Answer{Body: answer.Body[:0]}
-	if !isTarget(call.Query) || !isFieldValue(call.ContentType) || !isFieldValue(call.Accept) || !isFieldValue(call.Traceparent) {
+	if !isTarget(call.Query) || !functions.IsFieldValue(call.ContentType) || !functions.IsFieldValue(call.Accept) || !functions.IsFieldValue(call.Traceparent) {
 		return problem.New(problem.BadParameter, "The call's query or a header of it has characters that HTTP does not allow there; encode them.")
 	}
 	if !time.Now().Before(call.Deadline) {

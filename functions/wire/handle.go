@@ -219,7 +219,7 @@ func (c *serverConn) answer(answer *functions.Answer, err error) error {
 		c.number(headerCPU, int64(answer.CPU))
 		c.number(headerExec, int64(answer.Exec))
 	}
-	if err == nil && (!isFieldValue(answer.ContentType) || !isFieldValue(answer.Vary) || !isFieldValue(answer.Problem)) {
+	if err == nil && (!functions.IsFieldValue(answer.ContentType) || !functions.IsFieldValue(answer.Vary) || !functions.IsFieldValue(answer.Problem)) {
 		err = problem.New(problem.FunctionFailed, "The function answered with a header that cannot be sent.")
 	}
 	if err != nil {

@@ -115,13 +115,3 @@ func isTarget(query []byte) bool {
 	}
 	return true
 }
-
-// isFieldValue says whether a header's value can be sent as it is (RFC 9110, 5.5).
-func isFieldValue[T ~string | ~[]byte](value T) bool {
-	for i := range len(value) {
-		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
