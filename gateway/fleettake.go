@@ -142,8 +142,8 @@ func sightingOf(tenant uint64, call *functions.Call, answer *functions.Answer, t
 	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed, problem.Internal:
 		seen.what = sawCrash
 	case problem.DeadlineExceeded:
-		// With little time, a call may be late at no one's fault.
-		if answer.Exec == 0 && took >= slowFloor {
+		// With little time or a long way for its body, a call may be late at no one's fault.
+		if answer.Exec == 0 && took >= slowFloor && seen.delay >= 0 {
 			seen.what = sawSilence
 		}
 	}
