@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +18,7 @@ import (
 	"lightcone"
 	"lightcone/functions/wire"
 	"lightcone/gateway"
+	"lightcone/gateway/admission"
 	"lightcone/gateway/quarantine"
 	"lightcone/identity"
 	"lightcone/identity/edge"
@@ -37,18 +40,16 @@ func serveGateway(text string) error {
 		return fmt.Errorf("%s is %q: want MODE,ADDRESS,WORKER,KEYFILE", gatewayEnv, text)
 	}
 	mode, address, workerAddress, keyFile := words[0], words[1], words[2], words[3]
-	worker := wire.Dial(wire.ClientConfig{Address: workerAddress})
-	defer worker.Close()
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	door, err := bareGateway(worker)
-	if mode == modeWhole {
-		door, err = wholeGateway(ctx, worker, keyFile)
-	}
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", address)
+	if mode == modeWhole {
+		return serveWhole(listener, workerAddress, keyFile)
+	}
+	worker := wire.Dial(wire.ClientConfig{Address: workerAddress})
+	defer worker.Close()
+	door, err := gateway.New(gateway.DefaultConfig(), worker, everybody{}, prometheus.NewRegistry(), slog.Default())
 	if err != nil {
 		return err
 	}
@@ -62,34 +63,74 @@ func (everybody) Authorize([]byte, lightcone.FunctionName) (lightcone.TenantID, 
 	return "bench", lightcone.Unlimited, nil
 }
 
-func bareGateway(worker gateway.Worker) (*gateway.Gateway, error) {
-	return gateway.New(gateway.DefaultConfig(), worker, everybody{}, prometheus.NewRegistry(), slog.Default())
-}
+// fleetSize is how many members the gateway's fleet has; they are one worker, for the
+// two cores would be too few for more.
+const fleetSize = 8
 
-func wholeGateway(ctx context.Context, worker gateway.Worker, keyFile string) (*gateway.Gateway, error) {
+// serveWhole serves a gateway with all that `lightcone gateway` has; what is behind
+// its caches is in memory, and hardly asked.
+func serveWhole(listener net.Listener, workerAddress, keyFile string) error {
 	registry := prometheus.NewRegistry()
 	store, err := storeWith(keyFile)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	directory, err := edge.New(edge.Config{Origin: store, Logger: slog.Default(), Metrics: registry})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	go directory.Run(ctx)
 	book, err := quarantine.New(quarantine.DefaultConfig(), store, registry, slog.Default())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	go book.Run(ctx)
-	fleet, err := gateway.NewFleet(gateway.FleetConfig{Registerer: registry})
+	table, err := admission.NewTable(admission.DefaultConfig(), time.Now())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	fleet.Follow([]gateway.Member{{ID: "worker", Worker: worker}})
+	following := admission.DefaultFollowConfig()
+	following.Registerer, following.Logger = registry, slog.Default()
+	follower, err := admission.Follow(table, region{}, following)
+	if err != nil {
+		return err
+	}
+	fleet, err := gateway.NewFleet(gateway.FleetConfig{Registerer: registry, Confined: table.Confined})
+	if err != nil {
+		return err
+	}
+	var members []gateway.Member
+	for i := range fleetSize {
+		worker := wire.Dial(wire.ClientConfig{Address: workerAddress})
+		defer worker.Close()
+		members = append(members, gateway.Member{ID: fmt.Sprint("worker-", i), Worker: worker})
+	}
+	fleet.Follow(members)
 	config := gateway.DefaultConfig()
-	config.Quarantine = book
-	return gateway.New(config, fleet, directory, registry, slog.Default())
+	config.Quarantine, config.Tenants = book, table
+	door, err := gateway.New(config, fleet, directory, registry, slog.Default())
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { directory.Run(ctx) })
+	running.Go(func() { book.Run(ctx) })
+	err = untilTerminated(listener, door.Serve, door.Shutdown)
+	stop()
+	running.Wait()
+	return errors.Join(err, follower.Close(context.Background()))
+}
+
+// region adds up what its only gateway has used. One goroutine uses it.
+type region map[lightcone.TenantID]lightcone.Usage
+
+func (r region) Exchange(_ context.Context, _ string, spent map[lightcone.TenantID]lightcone.Usage) (map[lightcone.TenantID]lightcone.Usage, error) {
+	totals := make(map[lightcone.TenantID]lightcone.Usage, len(spent))
+	for id, used := range spent {
+		had := r[id]
+		r[id] = lightcone.Usage{CPU: had.CPU + used.CPU, BytesIn: had.BytesIn + used.BytesIn, BytesOut: had.BytesOut + used.BytesOut}
+		totals[id] = r[id]
+	}
+	return totals, nil
 }
 
 // storeWith is a store that knows one key, whose tenant has limits that it does not reach.
