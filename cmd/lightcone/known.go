@@ -26,7 +26,7 @@ import (
 // or below the same names in the file of `lightcone dev`.
 const (
 	identityPrefix   = "lightcone/identity/"
-	quarantinePrefix = "lightcone/quarantine/"
+	quarantinePrefix = "lightcone/"       // its paths begin with quarantine/
 	spentPrefix      = "lightcone/spent/" // on one machine; a region counts in Redis
 )
 
