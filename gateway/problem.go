@@ -40,6 +40,8 @@ var rows = map[problem.Kind]row{
 	problem.CorruptInput:     {422, "Corrupt input"},
 	problem.TooManyPixels:    {422, "Too many pixels"},
 	problem.Quarantined:      {422, "Input in quarantine"},
+	problem.KeyReused:        {422, "Idempotency key reused"},
+	problem.NotFinished:      {409, "No result"},
 	problem.LimitReached:     {429, "Limit reached"},
 	problem.FunctionCrashed:  {502, "Function crashed"},
 	problem.OutOfMemory:      {502, "Function out of memory"},
