@@ -305,7 +305,7 @@ func TestNewsIsNotForgottenForAnOlderAnswer(t *testing.T) {
 	if _, there := d.keys.held.GetIfPresent(id); !there {
 		t.Error("what was announced is forgotten")
 	}
-	if _, err := d.keys.find(id); err != nil {
+	if _, err := d.keys.find(id, d.clock.now()); err != nil {
 		t.Errorf("it is there, and not found: %v", err)
 	}
 	if !d.keys.forget(id, 5, unknownFor) {
