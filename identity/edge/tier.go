@@ -54,7 +54,7 @@ const (
 
 	// The cache hears of one use in so many: telling it costs as much as a hit does,
 	// and what is used much is still told apart from what is not.
-	usesTold = 16
+	usesTold = 32
 )
 
 // inline runs the cache's upkeep on the goroutine that caused it, so that it
