@@ -21,10 +21,10 @@ const (
 
 // Verdict is what an attempt came to.
 type Verdict struct {
-	Outcome Outcome
-	After   time.Duration // of Again: how long to wait
-	Reason  string        // of Again and GivenUp: why, as a sentence for the log
-	Unsent  bool          // of Again: nothing was sent, for a reason of this side; do not count the attempt
+	Outcome   Outcome
+	After     time.Duration // of Again: how long to wait
+	Reason    string        // of Again and GivenUp: why, as a sentence for the log
+	Uncounted bool          // of Again: this side did not make the attempt, or broke it off: it does not count
 }
 
 // Retries end at the first of these.
@@ -57,7 +57,7 @@ type Reply struct {
 // 404, and one whose secret is being changed 401, and what has no success in it
 // ends with the attempts. A 301, 302 or 303 counts as such a failure: it would have the POST become
 // a GET, without the result. The waits are exponential with full jitter (retry.BackOff):
-// at most 17 hours in sum.
+// at most 14.5 hours in sum.
 func Decide(reply Reply, attempt int, age time.Duration, random float64) Verdict {
 	reason := reply.Failure
 	if reply.Status != 0 {

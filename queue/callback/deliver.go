@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,9 +38,9 @@ const (
 	dialTimeout    = 3 * time.Second // for resolving, and again for each connection
 	mostDialled    = 4               // addresses of a host that are tried
 	mostRedirects  = 3
-	mostHeader     = 16 << 10        // bytes of an answer's header
-	mostBody       = 4 << 10         // bytes of an answer's body that are read, so that a small one is not cut off
-	unsentWait     = 2 * time.Second // at most, after an attempt that was not made
+	mostAnswer     = 32 << 10        // bytes of an answer that are read, all in all
+	longestFailure = 300             // characters of a reason: it may repeat what a server said
+	uncountedWait  = 2 * time.Second // at most, after an attempt that was not made
 )
 
 // Sender delivers notices. Any number of goroutines may use it.
@@ -75,12 +77,12 @@ func New(config Config) (*Sender, error) {
 
 // Deliver makes an attempt at a notice, the first of which is 1, and says what is to
 // follow. It never waits for a place: where as many attempts as there may be are being
-// made, by all tenants or by this one, it makes none and says so (Verdict.Unsent); likewise
+// made, by all tenants or by this one, it makes none and says so (Verdict.Uncounted); likewise
 // where ctx ends before there was an answer. It returns within Config.Timeout, and
 // leaves nothing running.
 func (s *Sender) Deliver(ctx context.Context, notice *Notice, attempt int) Verdict {
 	if !s.begin(notice.Invocation.Tenant) {
-		return unsent("as many callbacks as there may be at once are being made")
+		return uncounted("as many callbacks as there may be at once are being made")
 	}
 	defer s.end(notice.Invocation.Tenant)
 	attemptCtx, cancel := context.WithTimeout(ctx, s.config.Timeout)
@@ -89,13 +91,13 @@ func (s *Sender) Deliver(ctx context.Context, notice *Notice, attempt int) Verdi
 	header, body := notice.request(s.config.Keys, attempt, now)
 	reply := s.send(attemptCtx, notice.URL, header, body)
 	if reply.Status == 0 && ctx.Err() != nil {
-		return unsent("this node is stopping")
+		return uncounted("this node is stopping")
 	}
 	return Decide(reply, attempt, now.Sub(notice.Invocation.FinishedAt), rand.Float64())
 }
 
-func unsent(reason string) Verdict {
-	return Verdict{Outcome: Again, After: unsentWait/2 + rand.N(unsentWait/2), Reason: reason + ".", Unsent: true}
+func uncounted(reason string) Verdict {
+	return Verdict{Outcome: Again, After: uncountedWait/2 + rand.N(uncountedWait/2), Reason: reason + ".", Uncounted: true}
 }
 
 // begin takes a place for an attempt, if there is one for the tenant.
@@ -137,7 +139,10 @@ func (s *Sender) send(ctx context.Context, rawURL string, header http.Header, bo
 		to, err = s.config.Rules.redirected(to, answer.location)
 	}
 	var refused refusal
-	return Reply{Failure: err.Error(), Refused: errors.As(err, &refused)}
+	if ctx.Err() != nil && !errors.As(err, &refused) {
+		return Reply{Failure: fmt.Sprintf("there was no answer within %v", s.config.Timeout)}
+	}
+	return Reply{Failure: fmt.Sprintf("%.*s", longestFailure, err), Refused: errors.As(err, &refused)}
 }
 
 // answer is what one server said.
@@ -147,33 +152,25 @@ type answer struct {
 	location   string // of a 307 or 308
 }
 
-// post makes one request, on a connection of its own.
+// post makes one request, on a connection of its own. It does so without http.Transport,
+// which would write to the log what a server sends unasked.
 func (s *Sender) post(ctx context.Context, to target, header http.Header, body []byte) (answer, error) {
-	connection, err := s.dial(ctx, to)
+	connection, err := s.connect(ctx, to)
 	if err != nil {
 		return answer{}, err
 	}
-	defer connection.Close() // ends what the transport has running for it
-	transport := &http.Transport{ // without a Proxy: one that the environment names would connect where it likes
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return connection, nil
-		},
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: s.config.RootCAs},
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: mostHeader,
-	}
+	defer connection.Close()
+	defer context.AfterFunc(ctx, func() { _ = connection.Close() })() // ends what waits for the server
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url.String(), bytes.NewReader(body))
 	if err != nil {
 		return answer{}, fmt.Errorf("it cannot be asked: %w", err)
 	}
-	request.Header = header.Clone()
-	response, err := transport.RoundTrip(request)
+	request.Header, request.Close = header, true
+	writing := request.Write(connection) // a server may have answered before it has read all
+	response, err := readResponse(connection, request)
 	if err != nil {
-		return answer{}, fmt.Errorf("there was no answer: %w", err)
+		return answer{}, fmt.Errorf("there was no answer: %w", cmp.Or(writing, err))
 	}
-	defer response.Body.Close()
-	_, _ = io.CopyN(io.Discard, response.Body, mostBody) // the status has said it all
 	heard := answer{
 		status:     response.StatusCode,
 		retryAfter: retryAfter(response.StatusCode, response.Header.Get("Retry-After"), time.Now()),
@@ -182,6 +179,37 @@ func (s *Sender) post(ctx context.Context, to target, header http.Header, body [
 		heard.location = response.Header.Get("Location")
 	}
 	return heard, nil
+}
+
+// readResponse reads the final answer, of which the header is what counts; a short body is
+// read too, so that the server does not see itself cut off.
+func readResponse(connection net.Conn, request *http.Request) (*http.Response, error) {
+	reader := bufio.NewReader(io.LimitReader(connection, mostAnswer))
+	for {
+		response, err := http.ReadResponse(reader, request)
+		if err != nil {
+			return nil, err
+		}
+		if response.StatusCode >= http.StatusOK { // the others are on the way to it
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
+			return response, nil
+		}
+	}
+}
+
+// connect dials a target, and begins TLS if it is https.
+func (s *Sender) connect(ctx context.Context, to target) (net.Conn, error) {
+	connection, err := s.dial(ctx, to)
+	if err != nil || to.url.Scheme != "https" {
+		return connection, err
+	}
+	secured := tls.Client(connection, &tls.Config{ServerName: strings.TrimSuffix(to.host, "."), MinVersion: tls.VersionTLS12, RootCAs: s.config.RootCAs})
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = connection.Close()
+		return nil, fmt.Errorf("there is no secure connection to its host: %w", err)
+	}
+	return secured, nil
 }
 
 // dial resolves a target's host, judges every address, and connects to the first that

@@ -50,10 +50,10 @@ func (s Secret) String() string { return "whsec_(hidden)" }
 // GoString is String, for %#v.
 func (s Secret) GoString() string { return s.String() }
 
-// signature signs what Standard Webhooks signs: the id, the timestamp and the body, with
+// sign signs what Standard Webhooks signs: the id, the timestamp and the body, with
 // dots between. Neither of the first two has a dot.
-func (s Secret) signature(id, timestamp string, body []byte) string {
-	mac := hmac.New(sha256.New, s.key[:])
+func sign(key []byte, id, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -64,7 +64,8 @@ func signatures(keys []RegionKey, tenant lightcone.TenantID, id string, at time.
 	timestamp = strconv.FormatInt(at.Unix(), 10)
 	each := make([]string, 0, len(keys))
 	for _, key := range keys {
-		each = append(each, SecretOf(key, tenant).signature(id, timestamp, body))
+		secret := SecretOf(key, tenant)
+		each = append(each, sign(secret.key[:], id, timestamp, body))
 	}
 	return timestamp, strings.Join(each, " ")
 }
