@@ -30,8 +30,8 @@
 // delivered at least once. The example is such a receiver.
 //
 // Invariants:
-//   - Nothing is sent to an address that is not on the public Internet, unless the operator
-//     allows its network: a host is resolved once, every address that it has is judged,
+//   - Nothing is sent to an address that is not on the public Internet, or that is this
+//     machine's own, unless the operator allows its network: a host is resolved once, every address that it has is judged,
 //     and one of these very addresses is dialled. Redirects obey the same rules.
 //   - No proxy is used, no connection is kept, no cookie or credential is sent.
 //   - Each attempt is bounded in time, in what it reads of the answer, and in how many are made

@@ -196,14 +196,14 @@ func TestSlowAndEndless(t *testing.T) {
 		"endless header": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 			writeUntilClosed(c, "X-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")
-		}, callback.Again, "no answer"},
-		"endless early answers": {func(c net.Conn) { writeUntilClosed(c, "HTTP/1.1 103 Early Hints\r\nX-A: a\r\n\r\n") }, callback.Again, "no answer"},
+		}, callback.Again, "EOF"},
+		"endless early answers": {func(c net.Conn) { writeUntilClosed(c, "HTTP/1.1 103 Early Hints\r\nX-A: a\r\n\r\n") }, callback.Again, "EOF"},
 		"endless body": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 			writeUntilClosed(c, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 		}, callback.Delivered, ""},
 		"half a body":          {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc") }, callback.Delivered, ""},
-		"an endless line":      {func(c net.Conn) { writeUntilClosed(c, "220 mail.example ESMTP ") }, callback.Again, "no answer"},
+		"an endless line":      {func(c net.Conn) { writeUntilClosed(c, "220 mail.example ESMTP ") }, callback.Again, "EOF"},
 		"a switch of protocol": {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n") }, callback.Again, "within 300ms"},
 		"status nought":        {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 000 None\r\nContent-Length: 0\r\n\r\n") }, callback.Again, "within 300ms"},
 		"what is no HTTP":      {func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example ESMTP\r\n") }, callback.Again, "malformed"},
