@@ -278,3 +278,20 @@ func TestAcceptingIgnoresTheLine(t *testing.T) {
 		t.Errorf("the call that held the slot: %d", got.status)
 	}
 }
+
+// An input that is known to kill slots is refused when it comes, not when it is run.
+func TestDeadlyInputIsNotAccepted(t *testing.T) {
+	book, q := withBook(t), newMemoryQueue()
+	s := serve(t, 1, func(*functions.Call, *functions.Answer) error {
+		return problem.New(problem.FunctionCrashed, "A sentence.")
+	}, func(c *Config) { book(c); c.Queue, c.Invocations = q, q })
+	for range 2 {
+		s.post(t, strings.NewReader("deadly"))
+	}
+	got := s.post(t, strings.NewReader("deadly"), "Prefer", "respond-async")
+	if got.status != 422 || len(q.accepted) > 0 {
+		t.Errorf("got %d %s; the queue got %v", got.status, got.body, q.accepted)
+	}
+	checkDocument(t, got, problem.Quarantined)
+	checkAccepted(t, s.post(t, strings.NewReader("another"), "Prefer", "respond-async"), "respond-async")
+}
