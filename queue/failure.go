@@ -24,6 +24,7 @@ const (
 	codeNotStored       jetstream.ErrorCode = 10077
 	codeTooLong         jetstream.ErrorCode = 10054
 	codeHeadTooLong     jetstream.ErrorCode = 10097
+	codeNoMessage       jetstream.ErrorCode = 10037
 )
 
 // refusal turns JetStream's answer to a publish into what it means. What it returns

@@ -183,7 +183,7 @@ func (s *store) enqueue(ctx context.Context, j *job, body []byte) (uint64, error
 	return 0, &refusedError{full}
 }
 
-func deadSubject(tenant string, id string) string { return "dead." + tenant + "." + id }
+func deadSubject(tenant, id string) string { return "dead." + tenant + "." + id }
 
 func (s *store) bury(ctx context.Context, l *letter, body []byte) (uint64, error) {
 	m, err := message(deadSubject(string(l.Job.Tenant), l.Job.ID.String()), l, body, "")
