@@ -36,8 +36,8 @@ type FleetLoad struct {
 
 	Reserved     int           `json:"reserved"`         // of the slots, those that queued calls leave free
 	BusyQueued   int           `json:"busy_queued"`      // of the busy slots, those that run queued calls
-	Queued       int           `json:"queued"`           // calls in the queue that nobody runs and nobody waits for
-	OldestQueued time.Duration `json:"oldest_queued_ns"` // how long the oldest of them has been there; 0 = none
+	Queued       int           `json:"queued"`           // calls in the queue that no worker runs
+	OldestQueued time.Duration `json:"oldest_queued_ns"` // how long the oldest that was never run has been there; 0 = none
 }
 
 // Count is how many workers Nomad has been told to run, and does.
