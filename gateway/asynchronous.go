@@ -117,9 +117,7 @@ func (g *Gateway) callbackOf(lines [][]byte) (string, error) {
 		return refuse("a fragment, after #, is never sent; leave it out")
 	}
 	if g.config.CheckCallback != nil {
-		if err := g.config.CheckCallback(text); err != nil {
-			return refuse(err.Error())
-		}
+		return text, g.config.CheckCallback(text)
 	}
 	return text, nil
 }

@@ -106,7 +106,7 @@ func TestBadWishes(t *testing.T) {
 	s, q := queued(t, nil, func(c *Config) {
 		c.CheckCallback = func(url string) error {
 			if strings.Contains(url, "10.0.0.1") {
-				return errors.New("private addresses are not called")
+				return problem.New(problem.BadParameter, "X-Callback-Url: private addresses are not called.")
 			}
 			return nil
 		}

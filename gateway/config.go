@@ -30,7 +30,7 @@ type Config struct {
 	// become of them. Both nil: there is no queue, and such calls are refused.
 	Queue       Queue
 	Invocations Invocations
-	// CheckCallback says why nobody may be called back at a URL, in a sentence for the
+	// CheckCallback says why nobody may be called back at a URL, as a problem for the
 	// caller. May be nil: then every URL with http or https will do.
 	CheckCallback func(url string) error
 	// Tenants remembers what each tenant has used and has in flight; nil = a table of

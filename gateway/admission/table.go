@@ -152,30 +152,6 @@ func (t *Table) Admit(id lightcone.TenantID, quota *lightcone.Quota, at time.Tim
 	return Grant{s, found, id, probe}, Refusal{}
 }
 
-// Look lets a question about the tenant's calls go on, if fewer than most are under way:
-// it is no call, takes no token, and is bounded by nothing but that. Its Grant may hold
-// memory, and is not settled: each has to be given back once with Looked.
-func (t *Table) Look(id lightcone.TenantID, most int, at time.Time) (Grant, bool) {
-	s := t.shardOf(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := t.clock(s, at)
-	s.latest = now
-	found := t.find(s, id, now, at)
-	if int(found.looking) >= most {
-		return Grant{}, false
-	}
-	found.looking++
-	return Grant{shard: s, tenant: found, id: id}, true
-}
-
-// Looked ends what Look began. Memory that is still held may be released after that.
-func (t *Table) Looked(grant Grant) {
-	grant.shard.mu.Lock()
-	defer grant.shard.mu.Unlock()
-	grant.tenant.looking--
-}
-
 // Peek says what Admit would say, and changes nothing: for a call that is going to
 // be admitted in a moment, when its client has been told to send its body.
 func (t *Table) Peek(id lightcone.TenantID, quota *lightcone.Quota, at time.Time) Refusal {

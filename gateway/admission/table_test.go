@@ -274,6 +274,28 @@ func TestLooksAreNoCalls(t *testing.T) {
 	table.Looked(grants[1])
 }
 
+// TestRecordedCallsCount: what ran later counts for the month and the breaker, and
+// takes no place and no token.
+func TestRecordedCallsCount(t *testing.T) {
+	table := newTable(t, 100)
+	q := lightcone.Quota{CallsPerSecond: 1, Burst: 1, ConcurrentCalls: 1, CPUPerMonth: time.Second, BytesPerMonth: 10}
+	for range 4 {
+		table.Record("acme", Crashed, lightcone.Usage{}, epoch)
+	}
+	table.Record("acme", Answered, lightcone.Usage{BytesIn: 4, BytesOut: 5}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != "" {
+		t.Errorf("within all limits, a call is refused by %s", refused.Limit)
+	}
+	table.Record("acme", Crashed, lightcone.Usage{}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != Crashes {
+		t.Errorf("after five crashes of six, a call is refused by %q", refused.Limit)
+	}
+	table.Record("acme", Untold, lightcone.Usage{BytesOut: 1}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != BytesPerMonth {
+		t.Errorf("after the month's bytes, a call is refused by %q", refused.Limit)
+	}
+}
+
 func TestBadConfigurationsAreNamed(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"MaxTenants":  func(c *Config) { c.MaxTenants = 0 },
