@@ -68,7 +68,6 @@ func (c *Client) List(ctx context.Context, tenant lightcone.TenantID, after stri
 // Show reads a dead letter.
 func (c *Client) Show(ctx context.Context, id lightcone.CallID) (letter Letter, err error) {
 	err = c.call(ctx, http.MethodGet, "/"+id.String(), &letter)
-	letter.ID = id
 	return letter, err
 }
 

@@ -37,8 +37,7 @@ const (
 
 // Letter is a dead letter in JSON.
 type Letter struct {
-	ID          lightcone.CallID       `json:"-"`
-	Text        string                 `json:"id"`
+	ID          string                 `json:"id"`
 	Tenant      lightcone.TenantID     `json:"tenant"`
 	Function    lightcone.FunctionName `json:"function"`
 	Attempts    int                    `json:"attempts"`
@@ -56,7 +55,7 @@ type Letter struct {
 func letterOf(d *queue.DeadLetter) Letter {
 	i := &d.Invocation
 	return Letter{
-		ID: i.ID, Text: i.ID.String(), Tenant: i.Tenant, Function: i.Function, Attempts: i.Attempts, Redriven: d.Generation,
+		ID: i.ID.String(), Tenant: i.Tenant, Function: i.Function, Attempts: i.Attempts, Redriven: d.Generation,
 		CreatedAt: i.CreatedAt.UTC(), DiedAt: i.FinishedAt.UTC(), Error: i.Error, Query: string(d.Query),
 		ContentType: string(d.ContentType), InputBytes: d.InputBytes, Timeout: d.Timeout.String(), Callback: d.Callback,
 	}
@@ -119,7 +118,7 @@ func (rs routes) list(w http.ResponseWriter, r *http.Request) {
 	p := page{Letters: []Letter{}}
 	for i := range found {
 		if i == limit {
-			p.Next = p.Letters[limit-1].Text
+			p.Next = p.Letters[limit-1].ID
 			break
 		}
 		p.Letters = append(p.Letters, letterOf(&found[i]))
