@@ -30,6 +30,8 @@ func (c NodeConfig) validate() error {
 		return fmt.Errorf("a store of %d bytes: want more", c.MaxStoreBytes)
 	case c.Logger == nil:
 		return errors.New("there is no logger")
+	case c.User == tenderUser || c.User == systemUser:
+		return fmt.Errorf("clients may not be called %q: the node itself is", c.User)
 	case c.Listen != "" && (c.User == "" || c.Password == ""):
 		return errors.New("it listens, and its clients have no user or no password")
 	case c.Routes == nil:
@@ -45,6 +47,7 @@ func (c NodeConfig) validate() error {
 const (
 	clusterName = "lightcone"
 	routeUser   = "node"
+	tenderUser  = "tender"    // this process, when it looks at its streams
 	systemUser  = "system"    // this process, when it administrates the node
 	systemSpace = "$SYS"      // the server's account in which JetStream itself is administrated
 	clientSpace = "LIGHTCONE" // the account of clients and their streams
@@ -128,14 +131,14 @@ func (n *Node) accounts() (string, error) {
 		JetStream bool   `json:"jetstream,omitempty"`
 		Users     []user `json:"users"`
 	}
-	clients := account{JetStream: true}
+	clients := account{JetStream: true, Users: []user{{tenderUser, n.secret}}}
 	if n.config.Password != "" {
-		clients.Users = []user{{n.config.User, n.config.Password}}
+		clients.Users = append(clients.Users, user{n.config.User, n.config.Password})
 	}
 	text, err := json.Marshal(map[string]any{
 		"accounts": map[string]account{
 			clientSpace: clients,
-			systemSpace: {Users: []user{{systemUser, n.system}}},
+			systemSpace: {Users: []user{{systemUser, n.secret}}},
 		},
 		"system_account": systemSpace,
 	})
