@@ -28,11 +28,16 @@ type bed struct {
 // testLimits let tests see in seconds what takes hours.
 var testLimits = Limits{MaxBytes: 96 << 20, BackOffBase: 50 * time.Millisecond, BackOffMost: 200 * time.Millisecond, CallbackBackOff: 20 * time.Millisecond}
 
+const aloneUser, alonePassword = "lightcone", "a password"
+
 func oneNode(t *testing.T) *bed {
 	t.Helper()
 	b := &bed{t: t}
 	logger := slog.New(slog.NewTextHandler(&b.log, nil))
-	node, err := StartNode(NodeConfig{Seat: "0", Dir: filepath.Join(t.TempDir(), "node"), MaxStoreBytes: 1 << 30, Logger: logger})
+	node, err := StartNode(NodeConfig{
+		Seat: "0", Dir: filepath.Join(t.TempDir(), "node"), MaxStoreBytes: 1 << 30, Logger: logger,
+		User: aloneUser, Password: alonePassword,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +82,7 @@ func (b *bed) dial(limits Limits, nodes ...int) *Client {
 	b.t.Helper()
 	conf := Config{Name: "test", Limits: limits, Logger: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if b.node != nil {
-		conf.InProcess = b.node
+		conf.InProcess, conf.User, conf.Password = b.node, aloneUser, alonePassword
 	} else {
 		first := b.cluster.nodes[0].config
 		secured, err := ClientTLS(first.CA)
