@@ -44,7 +44,7 @@ type morgue struct {
 func openMorgue(t *testing.T) *morgue {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
-	node, err := queue.StartNode(queue.NodeConfig{Seat: "0", Dir: t.TempDir(), MaxStoreBytes: 1 << 30, Logger: logger})
+	node, err := queue.StartNode(queue.NodeConfig{Seat: "0", Dir: t.TempDir(), MaxStoreBytes: 1 << 30, Logger: logger, User: "test", Password: "a password"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func openMorgue(t *testing.T) *morgue {
 			t.Error(err)
 		}
 	})
-	client, err := queue.Connect(queue.Config{InProcess: node, Name: "test", Logger: logger, Limits: queue.Limits{Attempts: 1, MaxBytes: 64 << 20}})
+	client, err := queue.Connect(queue.Config{InProcess: node, User: "test", Password: "a password", Name: "test", Logger: logger, Limits: queue.Limits{Attempts: 1, MaxBytes: 64 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
