@@ -74,9 +74,8 @@ func openStore(ctx context.Context, location string) (*store, error) {
 func (s *store) put(ctx context.Context, key string, content []byte, once bool) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.bound)
 	defer cancel()
-	sum := md5.Sum(content) // what S3 and gocloud.dev check a transfer by
 	err := s.bucket.WriteAll(ctx, key, content, &blob.WriterOptions{
-		ContentType: contentTypes[path.Ext(key)], ContentMD5: sum[:], IfNotExist: once, DisableContentTypeDetection: true,
+		ContentType: contentTypes[path.Ext(key)], IfNotExist: once, DisableContentTypeDetection: true,
 	})
 	if once && gcerrors.Code(err) == gcerrors.FailedPrecondition {
 		return false, nil
