@@ -1,0 +1,2 @@
+// Package usage is the ledger of what calls used.
+package usage
