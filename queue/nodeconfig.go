@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -85,6 +87,8 @@ func (n *Node) options(peers []string) (*server.Options, error) {
 	if err := o.ProcessConfigString(accounts); err != nil {
 		return nil, fmt.Errorf("the node's accounts: %w", err)
 	}
+	slices.SortFunc(o.Users, func(a, b *server.User) int { return strings.Compare(a.Username, b.Username) })
+	slices.SortFunc(o.Accounts, func(a, b *server.Account) int { return strings.Compare(a.Name, b.Name) })
 	if c.Listen == "" && c.Routes == nil {
 		return o, nil
 	}
@@ -168,6 +172,9 @@ func (r *RouteConfig) apply(o *server.Options, peers []string, secured *tls.Conf
 	for len(o.Routes) < r.Size {
 		o.Routes = append(o.Routes, r.route(r.Listen))
 	}
+	// A reload sorts the routes in place, while others read them: with nothing to be
+	// moved, it writes nothing.
+	slices.SortFunc(o.Routes, func(a, b *url.URL) int { return strings.Compare(a.String(), b.String()) })
 	return nil
 }
 
