@@ -84,7 +84,7 @@ func openShop(t *testing.T, slots int) *shop {
 	})
 	var node *queue.Node
 	_ = s.group.Start(t.Context(), "node", func(context.Context) (run.Stop, error) {
-		node, err = queue.StartNode(queue.NodeConfig{Seat: "0", Dir: filepath.Join(dir, "queue"), MaxStoreBytes: 1 << 30, Logger: logger})
+		node, err = queue.StartNode(queue.NodeConfig{Seat: "0", Dir: filepath.Join(dir, "queue"), User: "client", Password: "secret", MaxStoreBytes: 1 << 30, Logger: logger})
 		if err != nil {
 			return nil, err
 		}
@@ -92,7 +92,7 @@ func openShop(t *testing.T, slots int) *shop {
 	})
 	_ = s.group.Start(t.Context(), "queue", func(context.Context) (run.Stop, error) {
 		limits := queue.Limits{MaxBytes: 64 << 20, BackOffBase: 10 * time.Millisecond, BackOffMost: 50 * time.Millisecond}
-		s.client, err = queue.Connect(queue.Config{InProcess: node, Name: "test", Limits: limits, Logger: logger})
+		s.client, err = queue.Connect(queue.Config{InProcess: node, User: "client", Password: "secret", Name: "test", Limits: limits, Logger: logger})
 		if err != nil {
 			return nil, err
 		}
