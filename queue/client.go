@@ -49,7 +49,7 @@ const (
 // the Config.
 func Connect(conf Config) (*Client, error) {
 	conf.Limits = conf.Limits.withDefaults()
-	fill(&conf.Replicas, 1)
+	conf.Replicas = max(conf.Replicas, 1)
 	switch {
 	case conf.Logger == nil:
 		return nil, errors.New("connect to the queue: there is no logger")

@@ -6,15 +6,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"lightcone/internal/problem"
 )
 
-// What the nodes refuse for good, besides errOutrun.
+// What trying again does not help, besides errOutrun.
 var (
 	errShareFull = errors.New("queue: the lane holds the tenant's share")
 	errFull      = errors.New("queue: the stream is full")
+	errClosed    = errors.New("queue: the client is closed")
 )
 
 // Error codes of JetStream (server/errors.json of nats-server).
@@ -31,7 +33,10 @@ const (
 // unchanged may be tried again: nobody was there, or nobody knows.
 func refusal(err error) error {
 	var api *jetstream.APIError
-	if !errors.As(err, &api) {
+	switch {
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return errClosed
+	case !errors.As(err, &api):
 		return err
 	}
 	switch api.ErrorCode {
@@ -53,7 +58,7 @@ func refusal(err error) error {
 // lasting says whether a publish that failed so would fail so again.
 func lasting(err error) bool {
 	var found *problem.Error
-	return errors.Is(err, errOutrun) || errors.Is(err, errShareFull) || errors.Is(err, errFull) || errors.As(err, &found)
+	return errors.Is(err, errOutrun) || errors.Is(err, errShareFull) || errors.Is(err, errFull) || errors.Is(err, errClosed) || errors.As(err, &found)
 }
 
 // retryAfter is when it is worth to ask again a queue that has no quorum, or no room: a

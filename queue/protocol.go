@@ -90,7 +90,7 @@ func (p *protocol) write(ctx context.Context, r *record, body []byte, after uint
 				err = readErr
 			}
 		}
-		if errors.Is(err, errOutrun) || retry.Pause(ctx, retry.BackOff(failures, 50*time.Millisecond, time.Second, p.random())) != nil {
+		if lasting(err) || retry.Pause(ctx, retry.BackOff(failures, 50*time.Millisecond, time.Second, p.random())) != nil {
 			return 0, err
 		}
 	}
