@@ -160,7 +160,7 @@ func callbackRules(networks []string) (callback.Rules, error) {
 		}
 		allowed = append(allowed, network)
 	}
-	rules, err := callback.NewRules(allowed)
+	rules, err := callback.NewRules(allowed, nil)
 	if err != nil {
 		return callback.Rules{}, usagef("--callback-network: %w", err)
 	}
