@@ -33,7 +33,7 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 			"accept": func() func() {
 				again := j
 				return func() {
-					if r, err := p.accept(t.Context(), &again, []byte("far")); err == nil {
+					if r, err := p.accept(t.Context(), &again, []byte("far"), true); err == nil {
 						w.acknowledged = true
 						if r.ID != j.ID {
 							t.Fatalf("accepted as %v", r.ID)
