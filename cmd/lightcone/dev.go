@@ -13,12 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/gateway"
 	"lightcone/identity/management"
 	"lightcone/internal/document"
 	"lightcone/internal/document/embedded"
 	"lightcone/internal/run"
+	"lightcone/queue/callback"
 )
 
 // devFlags are the flags of `lightcone dev`.
@@ -27,6 +29,7 @@ type devFlags struct {
 	slots                     int
 	verbose                   bool
 	own, ownOnPort            []string
+	callbackNetworks          []string
 }
 
 func newDevCommand() *cobra.Command {
@@ -35,8 +38,9 @@ func newDevCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run everything on this machine, in one process tree",
 		Long: `Run everything on this machine: the front door, the supervisor and the functions
-resize and echo. The first start writes two keys into the data folder: demo.key,
-for calls, and operator.key, for the management listener. Ctrl-C stops it and
+resize and echo, and a queue that keeps its calls in the data folder. The first
+start writes keys there: demo.key, for calls, operator.key, for the management
+listener, and callback.key, which callbacks are signed with. Ctrl-C stops it and
 drops no call.`,
 		Args: takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return dev(command, flags) },
@@ -49,6 +53,7 @@ drops no call.`,
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one a core is best")
 	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
 	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
+	f.StringArrayVar(&flags.callbackNetworks, "callback-network", nil, "also call back to `NETWORK`, such as 127.0.0.0/8, and not only to the public Internet (repeatable)")
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
 	return command
 }
@@ -83,7 +88,22 @@ func dev(command *cobra.Command, flags devFlags) error {
 	}
 	defer func() { _ = store.Close() }() // everything that was acknowledged is on the disk
 	identities := document.Below(store, identityPrefix)
-	manager, err := management.New(management.Config{Store: identities, Logger: logger.With("component", "management")})
+	callbackKey, err := callbackKeyFile(filepath.Join(flags.data, "callback.key"))
+	if err != nil {
+		return err
+	}
+	rules, err := callbackRules(flags.callbackNetworks)
+	if err != nil {
+		return err
+	}
+	sender, err := callback.New(callback.Config{Rules: rules, Keys: []callback.RegionKey{callbackKey}})
+	if err != nil {
+		return err
+	}
+	manager, err := management.New(management.Config{
+		Store: identities, Logger: logger.With("component", "management"),
+		CallbackSecret: func(tenant lightcone.TenantID) string { return callback.SecretOf(callbackKey, tenant).Text() },
+	})
 	if err != nil {
 		return err
 	}
@@ -112,6 +132,10 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
+	queued, err := startDevQueue(ctx, group, flags.data, logger.With("component", "queue"))
+	if err != nil {
+		return err
+	}
 	known, err := thresholdConfig{
 		identities: identities, inputs: document.Below(store, quarantinePrefix),
 		region: management.NewSpent(document.Below(store, spentPrefix)), registry: registry, logger: logger,
@@ -119,10 +143,15 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return errors.Join(err, group.Stop())
 	}
+	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
+		return queuedRunner{worker, known}.start(group, queued, specs, flags.slots), nil
+	})
+	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return deliverCallbacks(group, queued, sender), nil })
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		config := gateway.DefaultConfig()
 		config.Tenants, config.Quarantine = known.tenants, known.quarantine
+		config.Queue, config.Invocations, config.CheckCallback = queued, queued, rules.Check
 		config.Details = func() any { return isolation(worker) }
 		door, err = gateway.New(config, worker, known.directory, registry, logger.With("component", "gateway"))
 		if err != nil {
@@ -134,7 +163,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return worker.Status(), worker.Ready() },
-			api:   managed(manager, known.quarantine),
+			api:   withDeadLetters(managed(manager, known.quarantine), queued, logger.With("component", "dead letters")),
 		})
 	})
 	// A start that failed has ended the group; Wait then tells why.

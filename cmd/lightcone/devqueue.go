@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"lightcone"
+	"lightcone/functions"
+	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway/admission"
+	"lightcone/internal/problem"
+	"lightcone/internal/run"
+	"lightcone/queue"
+	"lightcone/queue/callback"
+)
+
+const (
+	devQueueBytes   = 16 << 30         // the most that the queue of one machine keeps on disk
+	queueStartBound = 20 * time.Second // for a queue that has much to read
+)
+
+// startDevQueue starts the one node of `lightcone dev`, which keeps its calls below the
+// data folder, and a client of it. It is stopped after all that uses the client.
+func startDevQueue(ctx context.Context, group *run.Group, data string, logger *slog.Logger) (*queue.Client, error) {
+	var client *queue.Client
+	err := group.Start(ctx, "queue", func(ctx context.Context) (run.Stop, error) {
+		const user = "dev"
+		password := rand.Text() // nobody else is to be let in
+		node, err := queue.StartNode(queue.NodeConfig{
+			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueBytes, User: user, Password: password, Logger: logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger})
+		if err != nil {
+			return node.Stop, err
+		}
+		stop := func(ctx context.Context) error {
+			client.Close()
+			return node.Stop(ctx)
+		}
+		return stop, untilReady(ctx, client.Ready)
+	})
+	return client, err
+}
+
+// untilReady waits until ready is nil, or queueStartBound is over.
+func untilReady(ctx context.Context, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, queueStartBound)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// queuedRunner runs queued calls in a supervisor's idle slots, and counts them for
+// their tenants, and their inputs' crimes, as a gateway does for calls that wait.
+type queuedRunner struct {
+	worker *supervisor.Supervisor
+	known  *threshold
+}
+
+// run is queue.WorkConfig.Run.
+func (r queuedRunner) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+	if found := r.known.quarantine.Quarantined(call); found != nil {
+		return found
+	}
+	err := r.worker.RunUntil(ctx, call, answer)
+	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
+	outcome := admission.Untold
+	if err == nil {
+		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
+	} else {
+		switch problem.Of(err).Kind {
+		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
+			outcome = admission.Crashed
+			r.known.quarantine.Strike(call)
+		case problem.DeadlineExceeded, problem.Cancelled:
+		default:
+			return err // the function has not seen it
+		}
+	}
+	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
+	return err
+}
+
+// start takes queued calls for all functions. Its stop takes no more, and lets those
+// that run finish.
+func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []functions.Spec, slots int) run.Stop {
+	ctx, cancel := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	for _, spec := range specs {
+		working.Go(func() {
+			err := client.Work(ctx, queue.WorkConfig{
+				Function: spec.Name, AtOnce: slots, Run: r.run,
+				Room: func() bool { return r.worker.Room(spec.Name) },
+			})
+			if err != nil {
+				group.Fail("queued calls", err)
+			}
+		})
+	}
+	return func(context.Context) error {
+		cancel()
+		working.Wait()
+		return nil
+	}
+}
+
+// callbackKeyFile reads the key that callbacks are signed with, or makes one that
+// only its owner may read.
+func callbackKeyFile(name string) (callback.RegionKey, error) {
+	text, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) {
+		made := make([]byte, 32)
+		_, _ = rand.Read(made) // it never fails: it ends the program instead
+		text = []byte(base64.StdEncoding.EncodeToString(made) + "\n")
+		err = writeSecret(name, string(text))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the key of callbacks: %w", err)
+	}
+	decoded, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
+	key := callback.RegionKey(decoded)
+	if err != nil || key.Validate() != nil {
+		return nil, fmt.Errorf("%s does not hold a key for callbacks: restore the file, or delete it to get a new key", name)
+	}
+	return key, nil
+}
+
+// callbackRules reads the networks that the operator allows callbacks to, beside the
+// public Internet.
+func callbackRules(networks []string) (callback.Rules, error) {
+	var allowed []netip.Prefix
+	for _, text := range networks {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return callback.Rules{}, usagef("--callback-network %s: want a network such as 10.1.0.0/16", text)
+		}
+		allowed = append(allowed, network)
+	}
+	rules, err := callback.NewRules(allowed, nil)
+	if err != nil {
+		return callback.Rules{}, usagef("--callback-network: %w", err)
+	}
+	return rules, nil
+}
+
+// mostCallbacks is how many callbacks are delivered at once.
+const mostCallbacks = 64
+
+// deliverCallbacks delivers callbacks, and tends what the queue keeps, until it is stopped.
+func deliverCallbacks(group *run.Group, client *queue.Client, sender *callback.Sender) run.Stop {
+	return inBackground(func(ctx context.Context) {
+		var tending sync.WaitGroup
+		defer tending.Wait()
+		tending.Go(func() { _ = client.Tend(ctx) }) // it ends with ctx, and logs what fails
+		err := client.Deliver(ctx, mostCallbacks, func(ctx context.Context, due *queue.Callback) error {
+			notice := callback.Notice{Invocation: due.Invocation, URL: due.URL, Result: due.Result, Elsewhere: due.Omitted}
+			switch verdict := sender.Deliver(ctx, &notice, due.Attempt); verdict.Outcome {
+			case callback.Delivered:
+				return nil
+			case callback.GivenUp:
+				return problem.New(problem.Forbidden, "%s", verdict.Reason) // final, for the queue
+			default:
+				return errors.New(verdict.Reason)
+			}
+		})
+		if err != nil {
+			group.Fail("callbacks", err)
+		}
+	})
+}
