@@ -24,6 +24,7 @@ type Config struct {
 
 	Name     string // who this is, in the nodes' logs
 	Replicas int    // copies of everything: 1 for one node, 3 for three; 0 = 1
+	Guest    bool   // the streams are others' to make and to change: this client waits until they are there
 	Limits   Limits // a zero field has its default
 	Logger   *slog.Logger
 }
