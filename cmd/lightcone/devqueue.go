@@ -25,7 +25,8 @@ import (
 )
 
 const (
-	devQueueBytes   = 16 << 30         // the most that the queue of one machine keeps on disk
+	devQueueBytes   = 4 << 30          // the most bytes that each part of the queue keeps: calls, inputs, results, and so on
+	devQueueParts   = 8                // with some room; what is not used takes no disk
 	queueStartBound = 20 * time.Second // for a queue that has much to read
 )
 
@@ -37,12 +38,12 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 		const user = "dev"
 		password := rand.Text() // nobody else is to be let in
 		node, err := queue.StartNode(queue.NodeConfig{
-			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueBytes, User: user, Password: password, Logger: logger,
+			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueParts * devQueueBytes, User: user, Password: password, Logger: logger,
 		})
 		if err != nil {
 			return nil, err
 		}
-		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger})
+		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger, Limits: queue.Limits{MaxBytes: devQueueBytes}})
 		if err != nil {
 			return node.Stop, err
 		}
