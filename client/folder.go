@@ -21,7 +21,7 @@ import (
 type Job struct {
 	Function     lightcone.FunctionName
 	Params       url.Values
-	In, Out      string // folders; Out is made, and mirrors In's names
+	In, Out      string // folders; Out is made, and mirrors In's names; empty for a job without outputs
 	Parallel     int    // calls at a time; at least 1
 	SkipExisting bool   // leave out what has an output of any type already
 }
@@ -110,6 +110,9 @@ func (job Job) files() ([]string, error) {
 	in, err := realPath(job.In)
 	if err != nil {
 		return nil, fmt.Errorf("the input folder %s: %w", job.In, err)
+	}
+	if job.Out == "" {
+		return listFiles(in, "")
 	}
 	if err := os.MkdirAll(job.Out, 0o777); err != nil {
 		return nil, fmt.Errorf("make the output folder: %w", err)

@@ -134,7 +134,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
-	queued, err := startDevQueue(ctx, group, flags.data, logger.With("component", "queue"))
+	queued, err := startDevQueue(ctx, group, flags.data, queueLogger(command, flags))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"lightcone"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
@@ -48,6 +50,16 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 		return stop, untilReady(ctx, client.Ready)
 	})
 	return client, err
+}
+
+// queueLogger leaves out what a node on one machine warns of, unless asked for: that it
+// reads its files again after a kill, for instance.
+func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
+	level := slog.LevelError
+	if flags.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
 }
 
 // untilReady waits until ready is nil, or queueStartBound is over.
