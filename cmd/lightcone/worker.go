@@ -93,7 +93,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			return stop, err
 		})
 		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-			return workOnQueue(ctx, group, client, workers), nil
+			return workOnQueue(ctx, group, client, workers, workers.RunUntil), nil
 		})
 	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
