@@ -252,6 +252,7 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	if err != nil {
 		kind = problem.Of(err).Kind
 	}
+	g.strike(&c.request, err) // before the slot is given back: the next in line may have the same input
 	switch kind {
 	case problem.Overloaded:
 		c.ticket.refusal = err // for comeBack
@@ -261,7 +262,6 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	default:
 		l.leave(time.Since(c.ticket.started) - c.answer.Lost)
 	}
-	g.strike(&c.request, err)
 	return false, err
 }
 

@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -23,7 +18,6 @@ import (
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
-	"lightcone/queue/callback"
 )
 
 const (
@@ -139,69 +133,4 @@ func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []func
 		working.Wait()
 		return nil
 	}
-}
-
-// callbackKeyFile reads the key that callbacks are signed with, or makes one that
-// only its owner may read.
-func callbackKeyFile(name string) (callback.RegionKey, error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		made := make([]byte, 32)
-		_, _ = rand.Read(made) // it never fails: it ends the program instead
-		text = []byte(base64.StdEncoding.EncodeToString(made) + "\n")
-		err = writeSecret(name, string(text))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the key of callbacks: %w", err)
-	}
-	decoded, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
-	key := callback.RegionKey(decoded)
-	if err != nil || key.Validate() != nil {
-		return nil, fmt.Errorf("%s does not hold a key for callbacks: restore the file, or delete it to get a new key", name)
-	}
-	return key, nil
-}
-
-// callbackRules reads the networks that the operator allows callbacks to, beside the
-// public Internet.
-func callbackRules(networks []string) (callback.Rules, error) {
-	var allowed []netip.Prefix
-	for _, text := range networks {
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			return callback.Rules{}, usagef("--callback-network %s: want a network such as 10.1.0.0/16", text)
-		}
-		allowed = append(allowed, network)
-	}
-	rules, err := callback.NewRules(allowed)
-	if err != nil {
-		return callback.Rules{}, usagef("--callback-network: %w", err)
-	}
-	return rules, nil
-}
-
-// mostCallbacks is how many callbacks are delivered at once.
-const mostCallbacks = 64
-
-// deliverCallbacks delivers callbacks, and tends what the queue keeps, until it is stopped.
-func deliverCallbacks(group *run.Group, client *queue.Client, sender *callback.Sender) run.Stop {
-	return inBackground(func(ctx context.Context) {
-		var tending sync.WaitGroup
-		defer tending.Wait()
-		tending.Go(func() { _ = client.Tend(ctx) }) // it ends with ctx, and logs what fails
-		err := client.Deliver(ctx, mostCallbacks, func(ctx context.Context, due *queue.Callback) error {
-			notice := callback.Notice{Invocation: due.Invocation, URL: due.URL, Result: due.Result, Elsewhere: due.Omitted}
-			switch verdict := sender.Deliver(ctx, &notice, due.Attempt); verdict.Outcome {
-			case callback.Delivered:
-				return nil
-			case callback.GivenUp:
-				return problem.New(problem.Forbidden, "%s", verdict.Reason) // final, for the queue
-			default:
-				return errors.New(verdict.Reason)
-			}
-		})
-		if err != nil {
-			group.Fail("callbacks", err)
-		}
-	})
 }

@@ -132,13 +132,13 @@ func observed(t *testing.T, r *region, gateway *service, workers []*service) {
 	}()
 	want := scheduler.Observation{
 		GatewaysKnown: 1, GatewaysAnswered: 1,
-		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{"echo": {WorkersKnown: 3, WorkersAnswered: 2, Slots: 8}},
+		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{"echo": {WorkersKnown: 3, WorkersAnswered: 2, Slots: 8, Reserved: 2}},
 	}
 	observes(t, o, want)
 	// A worker that hangs is known, and does not answer.
 	workers[0].signal(syscall.SIGSTOP)
 	defer workers[0].signal(syscall.SIGCONT)
-	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 3, WorkersAnswered: 1, Slots: 4}
+	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 3, WorkersAnswered: 1, Slots: 4, Reserved: 1}
 	observes(t, o, want)
 }
 

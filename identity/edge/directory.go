@@ -54,12 +54,12 @@ func New(c Config) (*Directory, error) {
 	d.keys = tier[keyID, keyFacts]{
 		path:   func(id keyID) string { return identity.KeyPath(identity.KeyID(id[:])) },
 		decode: decodeKey, admit: d.admitKey,
-		held: newCache[keyID, *entry[keyFacts]](c.MostKeys), unknown: newCache[keyID, instant](mostUnknown),
+		held: newHeld[keyID, keyFacts](c.MostKeys), unknown: newUnknown[keyID](),
 		sources: &d.sources, trail: d.trail, loads: loads, refresh: d.tryRefresh,
 	}
 	d.tenants = tier[lightcone.TenantID, tenantFacts]{
 		path: identity.TenantPath, decode: decodeTenant, admit: func(lightcone.TenantID) error { return nil },
-		held: newCache[lightcone.TenantID, *entry[tenantFacts]](c.MostKeys), unknown: newCache[lightcone.TenantID, instant](mostUnknown),
+		held: newHeld[lightcone.TenantID, tenantFacts](c.MostKeys), unknown: newUnknown[lightcone.TenantID](),
 		sources: &d.sources, trail: d.trail, loads: loads, refresh: d.tryRefresh,
 	}
 	d.metrics, err = newMetrics(c.Metrics, d)
@@ -98,11 +98,13 @@ func (d *Directory) identify(presented []byte) (identity.Key, *keyFacts, lightco
 	if err != nil {
 		return identity.Key{}, nil, lightcone.Quota{}, identity.Unauthenticated()
 	}
-	facts, err := d.authenticate(key)
+	now := d.clock.now()
+	held, err := d.authenticate(key, now)
 	if err != nil {
 		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
 	}
-	tenant, err := d.tenants.find(facts.tenant)
+	facts := &held.value
+	tenant, err := d.tenants.findAgain(facts.tenant, &held.tenant, now)
 	if err != nil {
 		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
 	}
@@ -113,20 +115,20 @@ func (d *Directory) identify(presented []byte) (identity.Key, *keyFacts, lightco
 }
 
 // authenticate is what is known of a key that opens.
-func (d *Directory) authenticate(key identity.Key) (*keyFacts, error) {
+func (d *Directory) authenticate(key identity.Key, now instant) (*entry[keyFacts], error) {
 	digest := key.Digest() // also of an unknown key, which so costs what a wrong secret costs
-	held, err := d.keys.find(keyIDOf(key.ID()))
+	held, err := d.keys.find(keyIDOf(key.ID()), now)
 	if err != nil {
 		return nil, err
 	}
 	facts := &held.value
-	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 || facts.revoked {
+	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 {
 		return nil, errUnknown
 	}
 	if facts.expires != 0 && d.clock.hasPassed(facts.expires) {
 		return nil, errUnknown
 	}
-	return facts, nil
+	return held, nil
 }
 
 func refusal(err error) error {

@@ -9,21 +9,29 @@ import (
 // Rules say where callbacks may go: to the public Internet, and to what the operator
 // allows beside. The zero Rules allow nothing beside. They never change.
 type Rules struct {
-	allowed []netip.Prefix
+	allowed, forbidden []netip.Prefix
+	machine            []netip.Addr // this machine's own addresses, where they are known
 }
 
-// NewRules are the rules with the operator's networks. What is in one of them is
-// allowed whatever it is, cloud metadata too if the network is as wide as that. The
-// error names a network that is none, or that is an IPv4 network written as IPv6.
-func NewRules(allowed []netip.Prefix) (Rules, error) {
-	rules := Rules{allowed: make([]netip.Prefix, 0, len(allowed))}
-	for _, network := range allowed {
+// NewRules are the rules with the operator's networks. What is in an allowed one is
+// allowed whatever it is, cloud metadata too if the network is as wide as that; what is in
+// a forbidden one is not, whatever else is said: the place for the public addresses of
+// the region's own machines, which let each other through their firewalls. The error
+// names a network that is none, or that is an IPv4 network written as IPv6.
+func NewRules(allowed, forbidden []netip.Prefix) (Rules, error) {
+	for _, network := range slices.Concat(allowed, forbidden) {
 		if !network.IsValid() || network.Addr().Is4In6() {
-			return Rules{}, fmt.Errorf("callbacks: the network %v cannot be allowed: want one such as 10.1.0.0/16 or fd12:3456::/32", network)
+			return Rules{}, fmt.Errorf("callbacks: %v is not a network that can be allowed or forbidden: want one such as 10.1.0.0/16 or fd12:3456::/32", network)
 		}
-		rules.allowed = append(rules.allowed, network.Masked())
 	}
-	return rules, nil
+	return Rules{allowed: slices.Clone(allowed), forbidden: slices.Clone(forbidden)}, nil
+}
+
+// on are the rules on a machine with the given addresses. It reaches itself behind its
+// own firewall, also by an address that is public.
+func (r Rules) on(machine []netip.Addr) Rules {
+	r.machine = machine
+	return r
 }
 
 // block is a part of the address space that no callback goes to.
@@ -98,8 +106,14 @@ func (r Rules) judge(address netip.Addr) error {
 	if !address.IsValid() || address.Zone() != "" {
 		return refusal(fmt.Sprintf("the address %v is of one machine's network only", address))
 	}
-	if slices.ContainsFunc(r.allowed, func(network netip.Prefix) bool { return network.Contains(address) }) {
+	holds := func(network netip.Prefix) bool { return network.Contains(address) }
+	switch {
+	case slices.ContainsFunc(r.forbidden, holds):
+		return refusal(fmt.Sprintf("the address %v is in a network that the operator forbids", address))
+	case slices.ContainsFunc(r.allowed, holds):
 		return nil
+	case slices.Contains(r.machine, address):
+		return refusal(fmt.Sprintf("the address %v is this machine's own", address))
 	}
 	if translated.Contains(address) {
 		bytes := address.As16()

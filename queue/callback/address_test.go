@@ -17,7 +17,7 @@ func rulesOf(t testing.TB, networks ...string) Rules {
 	for _, network := range networks {
 		allowed = append(allowed, netip.MustParsePrefix(network))
 	}
-	rules, err := NewRules(allowed)
+	rules, err := NewRules(allowed, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,8 +77,30 @@ func TestAllowedNetworks(t *testing.T) {
 		}
 	}
 	for _, network := range []netip.Prefix{{}, netip.MustParsePrefix("::ffff:10.0.0.0/104")} {
-		if _, err := NewRules([]netip.Prefix{network}); err == nil || !strings.Contains(err.Error(), network.String()) {
-			t.Errorf("%v: %v", network, err)
+		for _, networks := range [][2][]netip.Prefix{{{network}, nil}, {nil, {network}}} {
+			if _, err := NewRules(networks[0], networks[1]); err == nil || !strings.Contains(err.Error(), network.String()) {
+				t.Errorf("%v: %v", network, err)
+			}
+		}
+	}
+}
+
+// TestForbiddenNetworks: what the operator forbids, and the machine itself, is not
+// public; and of two networks the forbidden one counts.
+func TestForbiddenNetworks(t *testing.T) {
+	rules, err := NewRules(
+		[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("9.9.9.9/32")},
+		[]netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("8.8.8.0/24"), netip.MustParsePrefix("2a00::/16")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules = rules.on([]netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("2b00::1"), netip.MustParseAddr("9.9.9.9")})
+	for text, want := range map[string]bool{
+		"10.8.0.1": true, "1.2.3.5": true, "2b00::2": true, "8.8.9.1": true, "9.9.9.9": true,
+		"10.9.0.1": false, "8.8.8.8": false, "::ffff:8.8.8.8": false, "64:ff9b::8.8.8.8": false, "2a00::1": false, "1.2.3.4": false, "64:ff9b::1.2.3.4": false, "2b00::1": false,
+	} {
+		if err := rules.judge(netip.MustParseAddr(text)); (err == nil) != want {
+			t.Errorf("%s: %v, want allowed: %v", text, err, want)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func Decide(reply Reply, attempt int, age time.Duration, random float64) Verdict
 	switch {
 	case attempt >= MostAttempts:
 		return Verdict{Outcome: GivenUp, Reason: fmt.Sprintf("%s; this was attempt %d, the last.", reason, attempt)}
-	case age+wait > MostAge:
+	case age > MostAge-wait:
 		return Verdict{Outcome: GivenUp, Reason: fmt.Sprintf("%s; the next attempt would be more than %v after the call's end.", reason, MostAge)}
 	}
 	return Verdict{Outcome: Again, After: wait, Reason: reason + "."}

@@ -225,9 +225,14 @@ func (s *Sender) dial(ctx context.Context, to target) (net.Conn, error) {
 			return nil, fmt.Errorf("its host cannot be resolved: %w", err)
 		}
 	}
+	machine, err := ownAddresses()
+	if err != nil {
+		return nil, err
+	}
+	rules := s.config.Rules.on(machine)
 	for _, address := range addresses {
-		// One that has a public and a private address is a mistake or an attack.
-		if err := s.config.Rules.judge(address); err != nil {
+		// A host that has a public and a private address is a mistake or an attack.
+		if err := rules.judge(address); err != nil {
 			return nil, fmt.Errorf("its host is where no callback goes: %w", err)
 		}
 	}
@@ -240,4 +245,21 @@ func (s *Sender) dial(ctx context.Context, to target) (net.Conn, error) {
 		failure = err
 	}
 	return nil, fmt.Errorf("no connection to its host: %w", failure)
+}
+
+// ownAddresses are the addresses that this machine has now.
+func ownAddresses() ([]netip.Addr, error) {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("this machine does not tell its own addresses: %w", err)
+	}
+	own := make([]netip.Addr, 0, len(found))
+	for _, each := range found {
+		if network, ok := each.(*net.IPNet); ok {
+			if address, ok := netip.AddrFromSlice(network.IP); ok {
+				own = append(own, address.Unmap())
+			}
+		}
+	}
+	return own, nil
 }

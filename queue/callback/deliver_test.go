@@ -28,7 +28,7 @@ var regionKey = callback.RegionKey("a region's key of 32 random bytes.")
 // senderWith makes a Sender that may go to 127.0.0.1, and to nothing else on this machine.
 func senderWith(t *testing.T, change func(*callback.Config)) *callback.Sender {
 	t.Helper()
-	rules, err := callback.NewRules([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")})
+	rules, err := callback.NewRules([]netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,9 +30,10 @@
 // delivered at least once. The example is such a receiver.
 //
 // Invariants:
-//   - Nothing is sent to an address that is not on the public Internet, unless the operator
-//     allows its network: a host is resolved once, every address that it has is judged,
-//     and one of these very addresses is dialled. Redirects obey the same rules.
+//   - Nothing is sent to an address that is not on the public Internet, or that is this
+//     machine's own, unless the operator allows its network. A host is resolved once,
+//     every address that it has is judged, and one of these very addresses is dialled.
+//     Redirects obey the same rules, and never lead from https to http.
 //   - No proxy is used, no connection is kept, no cookie or credential is sent.
 //   - Each attempt is bounded in time, in what it reads of the answer, and in how many are made
 //     at once, by all tenants and by one.

@@ -196,14 +196,14 @@ func TestSlowAndEndless(t *testing.T) {
 		"endless header": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 			writeUntilClosed(c, "X-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")
-		}, callback.Again, "no answer"},
-		"endless early answers": {func(c net.Conn) { writeUntilClosed(c, "HTTP/1.1 103 Early Hints\r\nX-A: a\r\n\r\n") }, callback.Again, "no answer"},
+		}, callback.Again, "no answer: "},
+		"endless early answers": {func(c net.Conn) { writeUntilClosed(c, "HTTP/1.1 103 Early Hints\r\nX-A: a\r\n\r\n") }, callback.Again, "no answer: "},
 		"endless body": {func(c net.Conn) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
 			writeUntilClosed(c, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 		}, callback.Delivered, ""},
 		"half a body":          {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nabc") }, callback.Delivered, ""},
-		"an endless line":      {func(c net.Conn) { writeUntilClosed(c, "220 mail.example ESMTP ") }, callback.Again, "no answer"},
+		"an endless line":      {func(c net.Conn) { writeUntilClosed(c, "220 mail.example ESMTP ") }, callback.Again, "no answer: "},
 		"a switch of protocol": {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n\r\n") }, callback.Again, "within 300ms"},
 		"status nought":        {func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 000 None\r\nContent-Length: 0\r\n\r\n") }, callback.Again, "within 300ms"},
 		"what is no HTTP":      {func(c net.Conn) { _, _ = io.WriteString(c, "220 mail.example ESMTP\r\n") }, callback.Again, "malformed"},
@@ -243,7 +243,7 @@ func writeUntilClosed(c net.Conn, text string) {
 
 // TestBounds: attempts at once are bounded in all and for each tenant, and places come free.
 func TestBounds(t *testing.T) {
-	arrived, leave := make(chan struct{}), make(chan struct{})
+	arrived, leave := make(chan struct{}, 3), make(chan struct{})
 	server := listen(t, "127.0.0.1:0", false, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/held" {
 			arrived <- struct{}{}
@@ -263,7 +263,7 @@ func TestBounds(t *testing.T) {
 				t.Errorf("%+v", verdict)
 			}
 		})
-		<-arrived
+		await(t, arrived)
 	}
 	full := func(tenant lightcone.TenantID) {
 		t.Helper()
@@ -276,7 +276,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("a tenant's share stands in another's way: %+v", verdict)
 	}
 	held.Go(func() { deliver("other", "/held") })
-	<-arrived
+	await(t, arrived)
 	full("third")
 	close(leave)
 	held.Wait()
@@ -284,5 +284,15 @@ func TestBounds(t *testing.T) {
 		if verdict := deliver(tenant, "/"); verdict.Outcome != callback.Delivered {
 			t.Errorf("%s: %+v", tenant, verdict)
 		}
+	}
+}
+
+// await waits until something has happened, for a time that nothing here takes.
+func await(t *testing.T, happened <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-happened:
+	case <-time.After(30 * time.Second):
+		t.Error("it has not happened within 30 s")
 	}
 }

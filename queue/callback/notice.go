@@ -13,7 +13,7 @@ import (
 
 // Notice is what a URL is told: how one accepted call ended.
 type Notice struct {
-	Invocation lightcone.Invocation // its Status is final
+	Invocation lightcone.Invocation // its Status is final, and FinishedAt says since when: retries end MostAge after
 	URL        string
 	Result     functions.Result
 	Elsewhere  bool // the result is too large to be sent: it has no Body here, and the receiver is told the path to fetch it from
