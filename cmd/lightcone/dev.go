@@ -13,14 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lightcone"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/gateway"
 	"lightcone/identity/management"
 	"lightcone/internal/document"
 	"lightcone/internal/document/embedded"
 	"lightcone/internal/run"
-	"lightcone/queue/callback"
 )
 
 // devFlags are the flags of `lightcone dev`.
@@ -29,7 +27,7 @@ type devFlags struct {
 	slots                     int
 	verbose                   bool
 	own, ownOnPort            []string
-	callbackNetworks          []string
+	callbacks                 callbackFlags
 }
 
 func newDevCommand() *cobra.Command {
@@ -53,7 +51,7 @@ drops no call.`,
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one a core is best")
 	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
 	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
-	f.StringArrayVar(&flags.callbackNetworks, "callback-network", nil, "also call back to `NETWORK`, such as 127.0.0.0/8, and not only to the public Internet (repeatable)")
+	flags.callbacks.register(f)
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
 	return command
 }
@@ -88,21 +86,21 @@ func dev(command *cobra.Command, flags devFlags) error {
 	}
 	defer func() { _ = store.Close() }() // everything that was acknowledged is on the disk
 	identities := document.Below(store, identityPrefix)
-	callbackKey, err := callbackKeyFile(filepath.Join(flags.data, "callback.key"))
+	rules, err := flags.callbacks.rules()
 	if err != nil {
 		return err
 	}
-	rules, err := callbackRules(flags.callbackNetworks)
-	if err != nil {
+	callbackKeyFile := filepath.Join(flags.data, "callback.key")
+	if _, err := sharedSecretFile(callbackKeyFile); err != nil {
 		return err
 	}
-	sender, err := callback.New(callback.Config{Rules: rules, Keys: []callback.RegionKey{callbackKey}})
+	signing, err := callbackKeys(callbackKeyFile)
 	if err != nil {
 		return err
 	}
 	manager, err := management.New(management.Config{
 		Store: identities, Logger: logger.With("component", "management"),
-		CallbackSecret: func(tenant lightcone.TenantID) string { return callback.SecretOf(callbackKey, tenant).Text() },
+		CallbackSecret: callbackSecret(signing),
 	})
 	if err != nil {
 		return err
@@ -119,6 +117,10 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return err
 	}
 	registry := newRegistry()
+	messenger, err := newMessenger(rules, signing, registry, logger)
+	if err != nil {
+		return err
+	}
 
 	group := run.New(logger)
 	group.StopBound = longestTimeout + 5*time.Second // the front door drains the longest call
@@ -132,7 +134,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
-	queued, err := startDevQueue(ctx, group, flags.data, logger.With("component", "queue"))
+	queued, err := startDevQueue(ctx, group, flags.data, queueLogger(command, flags))
 	if err != nil {
 		return err
 	}
@@ -146,7 +148,8 @@ func dev(command *cobra.Command, flags devFlags) error {
 	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
 		return queuedRunner{worker, known}.start(group, queued, specs, flags.slots), nil
 	})
-	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return deliverCallbacks(group, queued, sender), nil })
+	_ = group.Start(ctx, "sweeper", func(context.Context) (run.Stop, error) { return tendQueue(group, queued), nil })
+	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return messenger.start(group, queued), nil })
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		config := gateway.DefaultConfig()

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"lightcone"
 	"lightcone/functions"
@@ -21,11 +18,11 @@ import (
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
-	"lightcone/queue/callback"
 )
 
 const (
-	devQueueBytes   = 16 << 30         // the most that the queue of one machine keeps on disk
+	devQueueBytes   = 4 << 30          // the most bytes that each part of the queue keeps: calls, inputs, results, and so on
+	devQueueParts   = 8                // with some room; what is not used takes no disk
 	queueStartBound = 20 * time.Second // for a queue that has much to read
 )
 
@@ -37,12 +34,12 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 		const user = "dev"
 		password := rand.Text() // nobody else is to be let in
 		node, err := queue.StartNode(queue.NodeConfig{
-			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueBytes, User: user, Password: password, Logger: logger,
+			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueParts * devQueueBytes, User: user, Password: password, Logger: logger,
 		})
 		if err != nil {
 			return nil, err
 		}
-		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger})
+		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger, Limits: queue.Limits{MaxBytes: devQueueBytes}})
 		if err != nil {
 			return node.Stop, err
 		}
@@ -53,6 +50,16 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 		return stop, untilReady(ctx, client.Ready)
 	})
 	return client, err
+}
+
+// queueLogger leaves out what a node on one machine warns of, unless asked for: that it
+// reads its files again after a kill, for instance.
+func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
+	level := slog.LevelError
+	if flags.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
 }
 
 // untilReady waits until ready is nil, or queueStartBound is over.
@@ -126,69 +133,4 @@ func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []func
 		working.Wait()
 		return nil
 	}
-}
-
-// callbackKeyFile reads the key that callbacks are signed with, or makes one that
-// only its owner may read.
-func callbackKeyFile(name string) (callback.RegionKey, error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		made := make([]byte, 32)
-		_, _ = rand.Read(made) // it never fails: it ends the program instead
-		text = []byte(base64.StdEncoding.EncodeToString(made) + "\n")
-		err = writeSecret(name, string(text))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the key of callbacks: %w", err)
-	}
-	decoded, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(text)))
-	key := callback.RegionKey(decoded)
-	if err != nil || key.Validate() != nil {
-		return nil, fmt.Errorf("%s does not hold a key for callbacks: restore the file, or delete it to get a new key", name)
-	}
-	return key, nil
-}
-
-// callbackRules reads the networks that the operator allows callbacks to, beside the
-// public Internet.
-func callbackRules(networks []string) (callback.Rules, error) {
-	var allowed []netip.Prefix
-	for _, text := range networks {
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			return callback.Rules{}, usagef("--callback-network %s: want a network such as 10.1.0.0/16", text)
-		}
-		allowed = append(allowed, network)
-	}
-	rules, err := callback.NewRules(allowed, nil)
-	if err != nil {
-		return callback.Rules{}, usagef("--callback-network: %w", err)
-	}
-	return rules, nil
-}
-
-// mostCallbacks is how many callbacks are delivered at once.
-const mostCallbacks = 64
-
-// deliverCallbacks delivers callbacks, and tends what the queue keeps, until it is stopped.
-func deliverCallbacks(group *run.Group, client *queue.Client, sender *callback.Sender) run.Stop {
-	return inBackground(func(ctx context.Context) {
-		var tending sync.WaitGroup
-		defer tending.Wait()
-		tending.Go(func() { _ = client.Tend(ctx) }) // it ends with ctx, and logs what fails
-		err := client.Deliver(ctx, mostCallbacks, func(ctx context.Context, due *queue.Callback) error {
-			notice := callback.Notice{Invocation: due.Invocation, URL: due.URL, Result: due.Result, Elsewhere: due.Omitted}
-			switch verdict := sender.Deliver(ctx, &notice, due.Attempt); verdict.Outcome {
-			case callback.Delivered:
-				return nil
-			case callback.GivenUp:
-				return problem.New(problem.Forbidden, "%s", verdict.Reason) // final, for the queue
-			default:
-				return errors.New(verdict.Reason)
-			}
-		})
-		if err != nil {
-			group.Fail("callbacks", err)
-		}
-	})
 }

@@ -49,6 +49,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newDevCommand(),
 		newCallCommand(),
+		newInvocationCommand(),
 		newBulkCommand(),
 		newGatewayCommand(new(gatewayFlags)),
 		newWorkerCommand(new(workerFlags)),
