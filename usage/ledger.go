@@ -48,7 +48,7 @@ type Ledger struct {
 	complained time.Time // of being full; the keeper's
 
 	asking  chan struct{} // full while Totals reads
-	encoded bytes.Buffer // an object; the shipper's
+	encoded bytes.Buffer  // an object; the shipper's
 
 	wakeKeeper, wakeShipper chan struct{}
 	quit                    chan struct{} // closed to end the keeper
@@ -95,7 +95,7 @@ func open(config Config, store objects) (l *Ledger, err error) {
 		config: config, store: store,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
-		quit: make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
+		quit:   make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
 	}
 	if l.lock, err = lockFolder(config.Dir); err != nil {
 		return nil, err
@@ -154,8 +154,7 @@ func lockFolder(dir string) (*os.File, error) {
 // machine's. It waits for no disk and no bucket, and allocates nothing. Its errors
 // are ErrFull, ErrStopped, and one that names what is wrong with the record.
 func (l *Ledger) Append(r *lightcone.UsageRecord) error {
-	var frame [mostFrame]byte
-	length, err := encodeBody(&frame, r)
+	length, err := check(r)
 	if err != nil {
 		return err
 	}
@@ -169,7 +168,7 @@ func (l *Ledger) Append(r *lightcone.UsageRecord) error {
 	if l.active.count == 0 {
 		l.active.begun = time.Now()
 	}
-	l.active.append(&frame, length, bodySum(l.active.seed, &frame, length))
+	l.active.append(r, length)
 	l.appended++
 	l.mu.Unlock()
 	return nil
