@@ -145,12 +145,16 @@ func TestTheSameRecordsInOtherBytes(t *testing.T) {
 // encodeRecords is an object with these records.
 func encodeRecords(t testing.TB, o Object, all []lightcone.UsageRecord) []byte {
 	t.Helper()
+	return encodeWith(t, NewEncoder(), o, all)
+}
+
+func encodeWith(t interface{ Fatal(...any) }, e *Encoder, o Object, all []lightcone.UsageRecord) []byte {
 	var into bytes.Buffer
 	rows := make([]Row, len(all))
 	for i, r := range all {
 		rows[i] = RowOf(r)
 	}
-	if n, err := NewEncoder().Encode(&into, o, slices.Values(rows)); err != nil || n != len(all) {
+	if n, err := e.Encode(&into, o, slices.Values(rows)); err != nil || n != len(all) {
 		t.Fatal(n, err)
 	}
 	return into.Bytes()

@@ -41,11 +41,17 @@ type Ledger struct {
 	last     uint64           // the highest number in use
 	disk     int64            // bytes of all segments' files
 	failure  error            // why there is no spare
+	reserved bool             // there is a reserve on the disk
+	lent     bool             // sealing needs it: no segment is made
 	ended    bool
 	appended int64
+	torn     int64 // found damaged at the start
 
 	numbers    numbers   // as they were last written; the keeper's
-	complained time.Time // of being full; the keeper's
+	complained time.Time // of being full; the keeper's, as what follows
+
+	sealFailures int
+	sealAgain    time.Time // not before
 
 	asking  chan struct{} // full while Totals reads
 	encoded bytes.Buffer  // an object; the shipper's
@@ -61,6 +67,7 @@ type Ledger struct {
 
 // numbers is what a ledger remembers of its sequence when all is shipped.
 type numbers struct {
+	Node  string `json:"node"`
 	First uint64 `json:"first"` // also the ledger's name
 	Last  uint64 `json:"last"`
 }
@@ -105,7 +112,7 @@ func open(config Config, store objects) (l *Ledger, err error) {
 			err = errors.Join(err, l.lock.Close())
 		}
 	}()
-	if l.numbers, err = openNumbers(config.Dir); err != nil {
+	if l.numbers, err = openNumbers(config.Dir, config.Node); err != nil {
 		return nil, err
 	}
 	tally, unclean, err := openTally(config.Dir, fmt.Sprint(l.numbers.First))
@@ -235,7 +242,10 @@ func (l *Ledger) rotate() error {
 
 // create makes the spare, if there is room. The caller holds mu.
 func (l *Ledger) create() {
-	if !l.hasRoom() {
+	if !l.hasRoom() || l.lent {
+		return
+	}
+	if l.failure = l.keepReserve(); l.failure != nil {
 		return
 	}
 	s, err := createSegment(l.config.Dir, l.config.Node, l.last+1, l.config.SealBytes)

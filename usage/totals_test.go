@@ -93,10 +93,11 @@ func TestPeriodsAreWholeHours(t *testing.T) {
 // However the records are split into objects, doubled and ordered, and however few
 // call ids the reader may hold, the sums are those of the records, each once.
 func TestSumsDoNotDependOnTheSplit(t *testing.T) {
+	e := NewEncoder()
 	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 300).Draw(t, "records")
+		n := rapid.IntRange(0, 60).Draw(t, "records")
 		all := records(0, n)
-		r := &Reader{store: make(memory), close: func() error { return nil }, most: max(1, rapid.IntRange(n/8, n+1).Draw(t, "held"))}
+		r := &Reader{store: make(memory), close: func() error { return nil }, most: max(2, rapid.IntRange(n/4, n+1).Draw(t, "held"))}
 		for sequence := uint64(0); sequence < 4; sequence++ {
 			var part []lightcone.UsageRecord
 			for _, record := range all {
@@ -107,7 +108,7 @@ func TestSumsDoNotDependOnTheSplit(t *testing.T) {
 			if len(part) > 0 {
 				part = rapid.Permutation(part).Draw(t, "order")
 				o := Object{Node: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "node"), Hour: past, Sequence: sequence}
-				r.store.(memory)[o.Key()] = encodeRecords(new(testing.T), o, part)
+				r.store.(memory)[o.Key()] = encodeWith(t, e, o, part)
 			}
 		}
 		tenant := rapid.SampledFrom([]lightcone.TenantID{"", "acme", "nobody"}).Draw(t, "tenant")
