@@ -94,11 +94,11 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 }
 
 // open is Open for any store.
-func open(config Config, store objects) (l *Ledger, err error) {
+func open(config Config, store objects) (_ *Ledger, err error) {
 	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	l = &Ledger{
+	l := &Ledger{
 		config: config, store: store,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
