@@ -25,7 +25,6 @@ const (
 	bodyFixed    = 59
 	mostName     = 63
 	mostBody     = bodyFixed + 2*mostName
-	mostFrame    = (frameHead + mostBody + 7) &^ 7
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,30 +40,50 @@ func seedOf(node string, sequence uint64) uint32 {
 // Records start in these years, so that each has an hour in an object's name.
 var earliest, latest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro(), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
-// encodeBody writes a record's body behind a frame's head and returns the body's length.
-func encodeBody(frame *[mostFrame]byte, r *lightcone.UsageRecord) (int, error) {
+// check says whether a record can be kept, and how long its body is.
+func check(r *lightcone.UsageRecord) (length int, err error) {
 	start := r.Start.UnixMicro()
-	code := byte(0)
+	if !isName(string(r.Tenant)) || !isName(string(r.Function)) || codeOf(r.Outcome) == 0 || r.Used.CPU < 0 || r.Used.BytesIn < 0 || r.Used.BytesOut < 0 ||
+		r.Duration < 0 || start < earliest || start >= latest {
+		return 0, fmt.Errorf("usage: record of call %s: %+v: want names of 1 to 63 lower-case letters, digits and hyphens that start with a letter, a known outcome, no negative number, and a start from 2000 to 2199", r.Call, *r)
+	}
+	return bodyFixed + len(r.Tenant) + len(r.Function), nil
+}
+
+// codeOf is an outcome's number; 0 for one that is not known.
+func codeOf(outcome lightcone.Outcome) byte {
 	for i := 1; i < len(outcomes); i++ {
-		if outcomes[i] == r.Outcome {
-			code = byte(i)
+		if outcomes[i] == outcome {
+			return byte(i)
 		}
 	}
-	if !isName(string(r.Tenant)) || !isName(string(r.Function)) || code == 0 || r.Used.CPU < 0 || r.Used.BytesIn < 0 || r.Used.BytesOut < 0 ||
-		r.Duration < 0 || start < earliest || start >= latest {
-		return 0, fmt.Errorf("usage: record of call %s: %+v: want names of 1 to 63 lower-case letters, digits and hyphens, a known outcome, no negative number, and a start from 2000 to 2199", r.Call, *r)
-	}
-	b := frame[frameHead:]
+	return 0
+}
+
+// encodeFrame writes the frame of a record that check has passed, of length bytes of
+// body, and returns the hour that the record started in.
+func encodeFrame(frame []byte, r *lightcone.UsageRecord, length int, index, seed uint32) (hour int64) {
+	b := frame[frameHead : frameHead+length]
 	copy(b, r.Call[:])
-	binary.LittleEndian.PutUint64(b[16:], uint64(start))
+	binary.LittleEndian.PutUint64(b[16:], uint64(r.Start.UnixMicro()))
 	binary.LittleEndian.PutUint64(b[24:], uint64(r.Duration))
 	binary.LittleEndian.PutUint64(b[32:], uint64(r.Used.CPU))
 	binary.LittleEndian.PutUint64(b[40:], uint64(r.Used.BytesIn))
 	binary.LittleEndian.PutUint64(b[48:], uint64(r.Used.BytesOut))
-	b[56], b[57], b[58] = code, byte(len(r.Tenant)), byte(len(r.Function))
+	b[56], b[57], b[58] = codeOf(r.Outcome), byte(len(r.Tenant)), byte(len(r.Function))
 	copy(b[bodyFixed:], r.Tenant)
 	copy(b[bodyFixed+len(r.Tenant):], r.Function)
-	return bodyFixed + len(r.Tenant) + len(r.Function), nil
+	binary.LittleEndian.PutUint32(frame[0:], uint32(length))
+	binary.LittleEndian.PutUint32(frame[8:], index)
+	binary.LittleEndian.PutUint32(frame[4:], sumOf(frame, b, seed))
+	return body(b).hour()
+}
+
+// sumOf is the CRC that belongs into a frame's head.
+func sumOf(head []byte, b body, seed uint32) uint32 {
+	sum := crc32.Update(seed, castagnoli, b)
+	sum = crc32.Update(sum, castagnoli, head[0:4])
+	return crc32.Update(sum, castagnoli, head[8:12])
 }
 
 // isName is the rule of lightcone.TenantID, without a regular expression's cost.
@@ -79,20 +98,6 @@ func isName(name string) bool {
 		}
 	}
 	return true
-}
-
-// finishFrame writes the head; bodySum is the CRC of the body alone, from the
-// segment's seed: it can be computed before the index is known.
-func finishFrame(frame []byte, length int, index, bodySum uint32) {
-	binary.LittleEndian.PutUint32(frame[0:], uint32(length))
-	binary.LittleEndian.PutUint32(frame[8:], index)
-	binary.LittleEndian.PutUint32(frame[4:], headSum(frame, bodySum))
-}
-
-// headSum continues a body's CRC over length and index.
-func headSum(frame []byte, bodySum uint32) uint32 {
-	sum := crc32.Update(bodySum, castagnoli, frame[0:4])
-	return crc32.Update(sum, castagnoli, frame[8:12])
 }
 
 // frameSize is the room that a frame with a body of this length takes.

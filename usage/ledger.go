@@ -41,14 +41,20 @@ type Ledger struct {
 	last     uint64           // the highest number in use
 	disk     int64            // bytes of all segments' files
 	failure  error            // why there is no spare
+	reserved bool             // there is a reserve on the disk
+	lent     bool             // sealing needs it: no segment is made
 	ended    bool
 	appended int64
+	torn     int64 // found damaged at the start
 
 	numbers    numbers   // as they were last written; the keeper's
-	complained time.Time // of being full; the keeper's
+	complained time.Time // of being full; the keeper's, as what follows
+
+	sealFailures int
+	sealAgain    time.Time // not before
 
 	asking  chan struct{} // full while Totals reads
-	encoded bytes.Buffer // an object; the shipper's
+	encoded bytes.Buffer  // an object; the shipper's
 
 	wakeKeeper, wakeShipper chan struct{}
 	quit                    chan struct{} // closed to end the keeper
@@ -61,6 +67,7 @@ type Ledger struct {
 
 // numbers is what a ledger remembers of its sequence when all is shipped.
 type numbers struct {
+	Node  string `json:"node"`
 	First uint64 `json:"first"` // also the ledger's name
 	Last  uint64 `json:"last"`
 }
@@ -87,15 +94,15 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 }
 
 // open is Open for any store.
-func open(config Config, store objects) (l *Ledger, err error) {
+func open(config Config, store objects) (_ *Ledger, err error) {
 	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	l = &Ledger{
+	l := &Ledger{
 		config: config, store: store,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
-		quit: make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
+		quit:   make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
 	}
 	if l.lock, err = lockFolder(config.Dir); err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func open(config Config, store objects) (l *Ledger, err error) {
 			err = errors.Join(err, l.lock.Close())
 		}
 	}()
-	if l.numbers, err = openNumbers(config.Dir); err != nil {
+	if l.numbers, err = openNumbers(config.Dir, config.Node); err != nil {
 		return nil, err
 	}
 	tally, unclean, err := openTally(config.Dir, fmt.Sprint(l.numbers.First))
@@ -154,8 +161,7 @@ func lockFolder(dir string) (*os.File, error) {
 // machine's. It waits for no disk and no bucket, and allocates nothing. Its errors
 // are ErrFull, ErrStopped, and one that names what is wrong with the record.
 func (l *Ledger) Append(r *lightcone.UsageRecord) error {
-	var frame [mostFrame]byte
-	length, err := encodeBody(&frame, r)
+	length, err := check(r)
 	if err != nil {
 		return err
 	}
@@ -169,7 +175,7 @@ func (l *Ledger) Append(r *lightcone.UsageRecord) error {
 	if l.active.count == 0 {
 		l.active.begun = time.Now()
 	}
-	l.active.append(&frame, length, bodySum(l.active.seed, &frame, length))
+	l.active.append(r, length)
 	l.appended++
 	l.mu.Unlock()
 	return nil
@@ -236,7 +242,10 @@ func (l *Ledger) rotate() error {
 
 // create makes the spare, if there is room. The caller holds mu.
 func (l *Ledger) create() {
-	if !l.hasRoom() {
+	if !l.hasRoom() || l.lent {
+		return
+	}
+	if l.failure = l.keepReserve(); l.failure != nil {
 		return
 	}
 	s, err := createSegment(l.config.Dir, l.config.Node, l.last+1, l.config.SealBytes)

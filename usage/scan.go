@@ -69,7 +69,7 @@ func (s *scanner) frame(at int) (body, uint32) {
 		return nil, 0
 	}
 	found := body(s.data[at+frameHead : at+frameHead+length : at+frameHead+length])
-	if headSum(head, crc32.Update(s.seed, castagnoli, found)) != binary.LittleEndian.Uint32(head[4:]) || !found.valid() {
+	if sumOf(head, found, s.seed) != binary.LittleEndian.Uint32(head[4:]) || !found.valid() {
 		return nil, 0
 	}
 	return found, index

@@ -3,7 +3,6 @@ package usage
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lightcone"
 )
 
 // segmentPattern is what a segment's file is called: its number.
@@ -95,22 +96,15 @@ func allocate(file *os.File, size int64) error {
 // room is how many bytes of frames still fit.
 func (s *segment) room() int { return len(s.mapped) - s.end }
 
-// append writes a frame, for which there is room; its body is there already.
-func (s *segment) append(frame *[mostFrame]byte, length int, bodySum uint32) {
-	hour := body(frame[frameHead:]).hour()
+// append writes the frame of a record that check has passed, and for which there
+// is room.
+func (s *segment) append(r *lightcone.UsageRecord, length int) {
+	hour := encodeFrame(s.mapped[s.end:], r, length, s.count, s.seed)
 	if last := len(s.hours) - 1; last < 0 || s.hours[last] != hour && !slices.Contains(s.hours, hour) {
 		s.hours = append(s.hours, hour)
 	}
-	size := frameSize(length)
-	finishFrame(frame[:], length, s.count, bodySum)
-	copy(s.mapped[s.end:], frame[:size])
-	s.end += size
+	s.end += frameSize(length)
 	s.count++
-}
-
-// bodySum is a body's CRC, for append: it does not depend on what is in the segment.
-func bodySum(seed uint32, frame *[mostFrame]byte, length int) uint32 {
-	return crc32.Update(seed, castagnoli, frame[frameHead:frameHead+length])
 }
 
 // seal brings the records to the disk, then the note that they are all, and cuts
