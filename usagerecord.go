@@ -9,7 +9,7 @@ type Outcome string
 const (
 	OutcomeAnswered Outcome = "answered" // the function answered, whatever it said
 	OutcomeFailed   Outcome = "failed"   // the function crashed, outgrew its memory or broke the contract
-	OutcomeTimeout  Outcome = "timeout"  // the function was stopped at the deadline
+	OutcomeTimeout  Outcome = "timeout"  // the function was stopped, at the deadline or because the call was cancelled
 )
 
 // UsageRecord is what one call used, as the ledger keeps it: one record a call,
@@ -20,6 +20,6 @@ type UsageRecord struct {
 	Function FunctionName
 	Outcome  Outcome
 	Used     Usage
-	Start    time.Time     // when the call arrived, to the microsecond
-	Duration time.Duration // from Start to the answer
+	Start    time.Time     // when the call arrived: the id's time, so that what is stored by hour has all copies in one
+	Duration time.Duration // to the answer
 }

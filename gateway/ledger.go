@@ -41,7 +41,7 @@ func (g *Gateway) record(c *call, arrived time.Time, ran bool, err error) bool {
 	c.record = lightcone.UsageRecord{
 		Call: c.request.ID, Tenant: c.request.Tenant, Function: c.request.Function,
 		Outcome: lightcone.OutcomeAnswered, Used: usageOf(c, ran, err),
-		Start: arrived.Truncate(time.Microsecond), Duration: time.Since(arrived),
+		Start: c.request.ID.Time(), Duration: time.Since(arrived),
 	}
 	if err != nil {
 		c.record.Outcome = lightcone.OutcomeFailed

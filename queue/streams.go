@@ -22,7 +22,7 @@ const (
 	ensureStep     = 3 * time.Second // for one stream: a request to nodes that elect a leader may have no answer
 	markerKeep     = time.Minute     // how long a record that has expired is seen to have
 	barrierSubject = "barrier"       // a read's tiny write, which proves a quorum
-	triesPrefix    = "tries."         // with the sequence of a callback's message: how many attempts there were
+	triesPrefix    = "tries."        // with the sequence of a callback's message: how many attempts there were
 	changedPrefix  = "changed."      // with tenant and id: a record was written; kept nowhere, nobody may count on it
 	cancelPrefix   = "cancel."       // with the id: a call was cancelled; kept nowhere either
 )
