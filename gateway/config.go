@@ -35,6 +35,8 @@ type Config struct {
 	CheckCallback func(url string) error
 	// Ledger keeps what calls used. May be nil: then nothing is kept.
 	Ledger Ledger
+	// Usage adds up what a tenant has used. May be nil: then nobody is told.
+	Usage Usage
 	// Tenants remembers what each tenant has used and has in flight; nil = a table of
 	// the gateway's own, with admission.DefaultConfig.
 	Tenants *admission.Table

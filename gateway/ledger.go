@@ -43,6 +43,7 @@ func (g *Gateway) record(c *call, arrived time.Time, ran bool, err error) bool {
 		Outcome: lightcone.OutcomeAnswered, Used: usageOf(c, ran, err),
 		Start: c.request.ID.Time(), Duration: time.Since(arrived),
 	}
+	c.record.Used.CPU = max(c.record.Used.CPU.Truncate(time.Microsecond), 0) // as Server-Timing tells it, so that the bill adds up
 	if err != nil {
 		c.record.Outcome = lightcone.OutcomeFailed
 		if problem.Of(err).Kind == problem.DeadlineExceeded {

@@ -20,7 +20,7 @@ type spent struct {
 // spentOf is what an attempt used; nil when the function has not seen the call, or when
 // the platform lost it: that is for nobody to pay.
 func spentOf(r *functions.Result, bytesIn int64) *spent {
-	s := &spent{CPU: r.CPU, BytesIn: bytesIn}
+	s := &spent{CPU: max(r.CPU.Truncate(time.Microsecond), 0), BytesIn: bytesIn} // as Server-Timing tells it
 	switch {
 	case r.Status != 0:
 		s.Outcome, s.BytesOut = lightcone.OutcomeAnswered, int64(len(r.Body))

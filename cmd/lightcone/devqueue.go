@@ -18,6 +18,7 @@ import (
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
+	"lightcone/usage"
 )
 
 const (
@@ -86,6 +87,7 @@ func untilReady(ctx context.Context, ready func() error) error {
 type queuedRunner struct {
 	worker *supervisor.Supervisor
 	known  *threshold
+	ledger *usage.Ledger
 }
 
 // run is queue.WorkConfig.Run.
@@ -119,10 +121,10 @@ func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []func
 	var working sync.WaitGroup
 	for _, spec := range specs {
 		working.Go(func() {
-			err := client.Work(ctx, queue.WorkConfig{
+			err := client.Work(ctx, withLedger(queue.WorkConfig{
 				Function: spec.Name, AtOnce: slots, Run: r.run,
 				Room: func() bool { return r.worker.Room(spec.Name) },
-			})
+			}, r.ledger))
 			if err != nil {
 				group.Fail("queued calls", err)
 			}

@@ -25,6 +25,7 @@ type workerFlags struct {
 	onPort                    bool
 	slots                     int
 	queue                     queueFlags
+	ledger                    ledgerFlags
 }
 
 func newWorkerCommand(flags *workerFlags) *cobra.Command {
@@ -42,6 +43,7 @@ gateways, and no more are taken from the queue.`,
 	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
 	flags.queue.register(f)
+	flags.ledger.register(f)
 	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
 	return command
 }
@@ -55,6 +57,9 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		return usagef("--function %s: %w", flags.function, err)
 	}
 	spec.UsePort = flags.onPort
+	if err := flags.ledger.check(); err != nil {
+		return err
+	}
 	fleetKey, operator, err := flags.keys()
 	if err != nil {
 		return err
@@ -80,10 +85,15 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		}
 		return func(context.Context) error { return workers.Close() }, waitReady(ctx, workers, logger)
 	})
+	ledger, err := flags.ledger.start(ctx, group, registry, logger)
+	if err != nil {
+		return err
+	}
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return workers.Status(), workers.Ready() },
+			api:   unshippedPage(ledger),
 		})
 	})
 	if flags.queue.enabled() {
@@ -93,7 +103,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			return stop, err
 		})
 		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-			return workOnQueue(ctx, group, client, workers, workers.RunUntil), nil
+			return workOnQueue(ctx, group, client, workers, workers.RunUntil, ledger), nil
 		})
 	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
