@@ -1,0 +1,228 @@
+// Package duckdb folds usage records with SQL over Parquet, for package billing.
+//
+// Invariants: each call of a share is counted once, whatever the order of files and
+// of records in them; memory stays within its bound, beyond which DuckDB spills to the
+// scratch folder; nothing is read from a file's statistics, which no checksum
+// covers. A file whose records are none of the hour's, or negative, fails the fold.
+//
+// It does not check that a file is whole (package store does), price anything or keep
+// state between folds. It is the only package with cgo on the way to a bill.
+package duckdb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/duckdb/duckdb-go/v2"
+
+	"lightcone/usage/billing"
+)
+
+// Config says what a fold may use.
+type Config struct {
+	Memory  int64  // bytes; besides, DuckDB takes some 100 MiB
+	Threads int    // 1 or more
+	Scratch string // a folder to spill to
+}
+
+// Folder folds records. Make one with Open.
+type Folder struct {
+	connector *duckdb.Connector
+	db        *sql.DB
+}
+
+// Open starts DuckDB in memory.
+func Open(ctx context.Context, config Config) (*Folder, error) {
+	settings := []string{
+		fmt.Sprintf("SET memory_limit = '%d KiB'", config.Memory>>10),
+		fmt.Sprintf("SET threads = %d", config.Threads),
+		"SET temp_directory = " + quote(config.Scratch),
+		"SET preserve_insertion_order = false", // it would hold what it reads in memory
+		// Statistics lie outside the pages, and so outside their checksums.
+		"SET disabled_optimizers = 'statistics_propagation'",
+		"SET autoinstall_known_extensions = false",
+		"SET autoload_known_extensions = false",
+		"SET TimeZone = 'UTC'",
+	}
+	connector, err := duckdb.NewConnector("", func(execer driver.ExecerContext) error {
+		for _, setting := range settings {
+			if _, err := execer.ExecContext(ctx, setting, nil); err != nil {
+				return fmt.Errorf("%s: %w", setting, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start DuckDB: %w", err)
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(1)
+	if err := db.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start DuckDB: %w", err), db.Close(), connector.Close())
+	}
+	return &Folder{connector: connector, db: db}, nil
+}
+
+// Close stops DuckDB.
+func (f *Folder) Close() error { return errors.Join(f.db.Close(), f.connector.Close()) }
+
+// onceQuery counts each call once. Of copies that differ, the least of each value
+// counts: a choice that no order of copies changes. The second set of groups says how
+// many calls were first met in each file.
+const onceQuery = `
+WITH once AS (
+  SELECT call,
+    min(tenant) AS tenant, min("function") AS "function", min(outcome) AS outcome,
+    min(cpu_ns) AS cpu_ns, min(bytes_in) AS bytes_in, min(bytes_out) AS bytes_out,
+    min(epoch_us("start")) AS earliest, max(epoch_us("start")) AS latest,
+    min(file_index) AS file, min(content) <> max(content) AS disputed
+  FROM (
+    SELECT *, file_index, hash(tenant, "function", outcome, cpu_ns, bytes_in, bytes_out, "start") AS content
+    FROM read_parquet(%s, hive_partitioning = false)
+    WHERE %s
+  )
+  GROUP BY call
+)
+SELECT grouping(file) = 0, file, tenant, "function", outcome,
+  count(*), sum(cpu_ns)::BIGINT, sum(bytes_in)::BIGINT, sum(bytes_out)::BIGINT,
+  least(min(cpu_ns), min(bytes_in), min(bytes_out)), min(earliest), max(latest),
+  count(*) FILTER (disputed), count(*) FILTER (call < %s OR call >= %s)
+FROM once
+GROUP BY GROUPING SETS ((tenant, "function", outcome), (file))`
+
+// Fold folds a share of the files' records.
+func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share billing.Share) (folded billing.Folded, err error) {
+	folded.Billed = make([]int64, len(files))
+	if len(files) == 0 {
+		return folded, nil
+	}
+	ours := "true"
+	if share.Of > 1 {
+		ours = fmt.Sprintf("hash(call) %% %d = %d", share.Of, share.Index)
+	}
+	query := fmt.Sprintf(onceQuery, list(files), ours, firstCall(hour), firstCall(hour.Add(time.Hour)))
+	rows, err := f.db.QueryContext(ctx, query)
+	if err != nil {
+		return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows, hour, &folded); err != nil {
+			return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
+	}
+	return folded, nil
+}
+
+// around are DuckDB's failures that say nothing about the records.
+var around = []duckdb.ErrorType{
+	duckdb.ErrorTypeOutOfMemory, duckdb.ErrorTypeIO, duckdb.ErrorTypeInterrupt, duckdb.ErrorTypeFatal, duckdb.ErrorTypeInternal,
+	duckdb.ErrorTypeConnection, duckdb.ErrorTypeSettings, duckdb.ErrorTypePermission,
+}
+
+// blame marks a failure that the records are to blame for.
+func blame(err error) error {
+	var failure *duckdb.Error
+	if errors.Is(err, billing.ErrRecords) || !errors.As(err, &failure) || slices.Contains(around, failure.Type) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", billing.ErrRecords, err)
+}
+
+// sumQuery counts every record, copies too.
+const sumQuery = `
+SELECT tenant, "function", outcome, count(*), sum(cpu_ns)::BIGINT, sum(bytes_in)::BIGINT, sum(bytes_out)::BIGINT
+FROM read_parquet(%s, hive_partitioning = false)
+GROUP BY ALL`
+
+// Sum adds up the files' records without looking for copies of a call: an upper
+// bound, in a quarter of the time.
+func (f *Folder) Sum(ctx context.Context, files []string) (sums []billing.Row, err error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	rows, err := f.db.QueryContext(ctx, fmt.Sprintf(sumQuery, list(files)))
+	if err != nil {
+		return nil, fmt.Errorf("sum %d files: %w", len(files), blame(err))
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var row billing.Row
+		if err := rows.Scan(&row.Tenant, &row.Function, &row.Outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut); err != nil {
+			return nil, fmt.Errorf("sum %d files: %w", len(files), err)
+		}
+		sums = append(sums, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("sum %d files: %w", len(files), blame(err))
+	}
+	return sums, nil
+}
+
+// scan takes up one row of the answer: a tenant's use, or a file's calls.
+func scan(rows *sql.Rows, hour time.Time, folded *billing.Folded) error {
+	var ofFile bool
+	var file sql.NullInt64
+	var tenant, function, outcome sql.NullString
+	var row billing.Row
+	var least, earliest, latest, disputed, strays int64
+	err := rows.Scan(&ofFile, &file, &tenant, &function, &outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut,
+		&least, &earliest, &latest, &disputed, &strays)
+	if err != nil {
+		return err
+	}
+	if ofFile {
+		if file.Int64 < 0 || file.Int64 >= int64(len(folded.Billed)) {
+			return fmt.Errorf("calls of file %d, of %d", file.Int64, len(folded.Billed))
+		}
+		folded.Billed[file.Int64] = row.Calls
+		return nil
+	}
+	row.Tenant, row.Function, row.Outcome = tenant.String, function.String, outcome.String
+	switch {
+	case least < 0:
+		return fmt.Errorf("%w: tenant %q, function %q: a record with %d of something", billing.ErrRecords, row.Tenant, row.Function, least)
+	case earliest < hour.UnixMicro() || latest >= hour.Add(time.Hour).UnixMicro():
+		return fmt.Errorf("%w: tenant %q, function %q: records that begin between %v and %v, not in the hour from %v",
+			billing.ErrRecords, row.Tenant, row.Function, time.UnixMicro(earliest).UTC(), time.UnixMicro(latest).UTC(), hour)
+	}
+	folded.Rows = append(folded.Rows, row)
+	folded.Disputed += disputed
+	folded.Strays += strays
+	return nil
+}
+
+// firstCall is the least id of a call that arrives at t, as a literal: ids begin
+// with their milliseconds.
+func firstCall(t time.Time) string {
+	var id [16]byte
+	var stamp [8]byte
+	binary.BigEndian.PutUint64(stamp[:], uint64(t.UnixMilli()))
+	copy(id[:], stamp[2:])
+	var literal strings.Builder
+	for _, b := range id {
+		fmt.Fprintf(&literal, `\x%02X`, b)
+	}
+	return "'" + literal.String() + "'::BLOB"
+}
+
+func list(files []string) string {
+	quoted := make([]string, len(files))
+	for i, file := range files {
+		quoted[i] = quote(file)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// quote writes a string of SQL.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
