@@ -170,6 +170,9 @@ const (
 
 // attempt does something up to a few times, unless its failure cannot pass.
 func (b *Bucket) attempt(ctx context.Context, once func() error) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // a folder does not look at ctx by itself
+	}
 	for failures := 1; ; failures++ {
 		err := once()
 		lasting := errors.Is(err, ErrNotFound) || errors.Is(err, ErrTooLong) || errors.Is(err, ErrExists)
