@@ -73,7 +73,7 @@ func (f *flags) hoursToBill(ctx context.Context, region billing.Region) ([]time.
 	if err != nil {
 		return nil, time.Time{}, usagef("--month: %w", err)
 	}
-	hours, err := region.HoursWithUsage(ctx, month)
+	hours, err := region.HoursToBill(ctx, month)
 	return hours, month, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,7 @@ func (f *flags) completeRun(command *cobra.Command) (hour time.Time, err error) 
 	if f.run == "" {
 		return time.Time{}, usagef("--run (or $%s) is missing", settings["run"][0])
 	}
+	f.run = strings.ReplaceAll(f.run, "/", ".") // a periodic job's id has one
 	return f.theHour()
 }
 

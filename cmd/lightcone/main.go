@@ -57,6 +57,7 @@ func newRoot() *cobra.Command {
 		newTenantCommand(),
 		newKeyCommand(),
 		newAuditCommand(),
+		newArchiveCommand(),
 		newKeysCommand(),
 		newFunctionCommand(),
 		newPlanCommand(),

@@ -24,7 +24,7 @@ type Region struct {
 	Scratch string // a folder for copies of an hour's records, which are gone afterwards
 }
 
-func billFolder(hour time.Time) string { return "bills/" + hourFolder(hour) }
+func billFolder(hour time.Time) string { return billsPrefix + hourFolder(hour) }
 
 // BillHour bills an hour anew: map and reduce in one, with all calls in one share.
 // It writes bill.json, bill.parquet and bill.csv to bills/dt=…/hour=…/, the report

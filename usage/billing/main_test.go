@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +61,8 @@ func newPlace(t tester, folder string) place {
 	return place{t: t, Region: billing.Region{Bucket: bucket, Folder: duck, Scratch: os.TempDir()}}
 }
 
+func (p place) ctx() context.Context { return context.Background() }
+
 // call makes the record of one call, told apart by a number, in the hour from start.
 func call(start time.Time, number int, tenant string, cpu time.Duration) usage.Row {
 	at := start.Add(time.Duration(number) * time.Second % time.Hour)
@@ -97,14 +98,14 @@ func (p place) put(start time.Time, node string, sequence uint64, rows []usage.R
 
 func (p place) write(key string, content []byte) {
 	p.t.Helper()
-	if err := p.Bucket.Write(context.Background(), key, content); err != nil {
+	if err := p.Bucket.Write(p.ctx(), key, content); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
 func (p place) read(key string) []byte {
 	p.t.Helper()
-	content, err := p.Bucket.Read(context.Background(), key, 1<<30)
+	content, err := p.Bucket.Read(p.ctx(), key, 1<<30)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -152,14 +153,4 @@ func (p place) invoice(pricesText string) *billing.Revision {
 		p.t.Fatal(err)
 	}
 	return revision
-}
-
-// wantLines checks that text has all of the lines' texts.
-func wantParts(t *testing.T, text string, parts ...string) {
-	t.Helper()
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			t.Errorf("%q is missing in\n%s", part, text)
-		}
-	}
 }

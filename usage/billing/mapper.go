@@ -17,26 +17,6 @@ import (
 	"lightcone/usage/store"
 )
 
-// hourLayout is an hour in reports and on the command line.
-const hourLayout = "2006-01-02T15"
-
-// ParseHour reads an hour, in UTC, such as 2026-11-03T14.
-func ParseHour(text string) (time.Time, error) {
-	hour, err := time.Parse(hourLayout, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("hour %q: want a date and an hour in UTC, such as 2026-11-03T14", text)
-	}
-	return hour, nil
-}
-
-// HourText is an hour as ParseHour reads it.
-func HourText(hour time.Time) string { return hour.UTC().Format(hourLayout) }
-
-// hourShape is the part of a key that says the hour, as the ledger writes it.
-const hourShape = "dt=2006-01-02/hour=15/"
-
-func hourFolder(hour time.Time) string { return hour.UTC().Format(hourShape) }
-
 // copies are an hour's records in a folder of this machine: what has been inspected
 // is what is folded.
 type copies struct {

@@ -3,104 +3,16 @@ package billing
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/cockroachdb/apd/v3"
-	"golang.org/x/sync/errgroup"
 
 	"lightcone"
 	"lightcone/usage/store"
 )
-
-const monthLayout = "2006-01"
-
-// ParseMonth reads a month, in UTC, such as 2026-11.
-func ParseMonth(text string) (time.Time, error) {
-	month, err := time.Parse(monthLayout, text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("month %q: want a year and a month, such as 2026-11", text)
-	}
-	return month, nil
-}
-
-// MonthOf is the month that an hour is in, in UTC.
-func MonthOf(hour time.Time) time.Time {
-	return time.Date(hour.UTC().Year(), hour.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
-}
-
-// Span is some hours in a row, from the first to the last.
-type Span struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-}
-
-// spansOf groups hours, which are in order.
-func spansOf(hours []time.Time) []Span {
-	spans := []Span{}
-	for i, hour := range hours {
-		if i == 0 || !hours[i-1].Add(time.Hour).Equal(hour) {
-			spans = append(spans, Span{From: HourText(hour)})
-		}
-		spans[len(spans)-1].To = HourText(hour)
-	}
-	return spans
-}
-
-// BilledHour is an hour's bill as a revision has used it.
-type BilledHour struct {
-	Hour  string `json:"hour"`
-	Table string `json:"table_sha256"`
-}
-
-// Revision is a state of a month's invoices. It was committed when its own document,
-// invoices/month=…/revision=0001.json, was written, which is done last.
-type Revision struct {
-	Month    string       `json:"month"`
-	Number   int          `json:"revision"`
-	Previous int          `json:"previous"` // the revision that this one follows, 0 for none
-	Currency string       `json:"currency"`
-	Total    string       `json:"total"`
-	Prices   string       `json:"prices_sha256"`
-	Charges  string       `json:"charges_sha256"` // of revision=….parquet
-	Invoices []string     `json:"invoices"`       // tenants whose invoice changed: those of the others are an earlier revision's
-	Hours    []BilledHour `json:"hours"`
-}
-
-// HoursWithUsage are the hours of a month of which there are objects, or a bill.
-func (r Region) HoursWithUsage(ctx context.Context, month time.Time) ([]time.Time, error) {
-	found := make(map[time.Time]bool)
-	for _, prefix := range []string{"usage/", "bills/"} {
-		err := r.Bucket.List(ctx, prefix+"dt="+month.Format(monthLayout)+"-", func(o store.Object) error {
-			if len(o.Key) > len(prefix+hourShape) {
-				if hour, err := time.Parse(hourShape, o.Key[len(prefix):len(prefix+hourShape)]); err == nil {
-					found[hour] = true
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return slices.SortedFunc(maps.Keys(found), time.Time.Compare), nil
-}
-
-func monthFolder(month time.Time) string { return "invoices/month=" + month.Format(monthLayout) + "/" }
-
-func revisionKey(month time.Time, number int, extension string) string {
-	return fmt.Sprintf("%srevision=%04d.%s", monthFolder(month), number, extension)
-}
-
-// InvoiceKey is the key of a tenant's invoice in a revision.
-func InvoiceKey(month time.Time, tenant string, number int) string {
-	return fmt.Sprintf("%stenant=%s/revision=%04d.json", monthFolder(month), tenant, number)
-}
 
 // InvoiceMonth makes a month's invoices from its bills. If they are those of the last
 // revision, and so are the prices, it writes nothing and returns that revision.
@@ -161,8 +73,8 @@ func (r Region) InvoiceMonth(ctx context.Context, list *PriceList, pricesText []
 // bills lists the month's hours that have been billed, with their bills.
 func (r Region) bills(ctx context.Context, month time.Time) ([]time.Time, []*Bill, error) {
 	var hours []time.Time
-	err := r.Bucket.List(ctx, "bills/dt="+month.Format(monthLayout)+"-", func(o store.Object) error {
-		if hour, err := time.Parse("bills/"+hourShape+"bill.json", o.Key); err == nil {
+	err := r.Bucket.List(ctx, billsPrefix+"dt="+month.Format(monthLayout)+"-", func(o store.Object) error {
+		if hour, err := time.Parse(billsPrefix+hourShape+"bill.json", o.Key); err == nil {
 			hours = append(hours, hour)
 		}
 		return nil
@@ -214,22 +126,6 @@ func newTenantMonth(tenant string, list *PriceList) *tenantMonth {
 		tenant: tenant, use: make(map[[2]string]Quantities),
 		byVersion: make([]Quantities, len(list.Versions)), restated: make([]Quantities, len(list.Versions)),
 	}
-}
-
-// charges reads a revision's table.
-func (r Region) charges(ctx context.Context, month time.Time, revision *Revision) ([]Charge, error) {
-	if revision.Number == 0 {
-		return nil, nil
-	}
-	key := revisionKey(month, revision.Number, "parquet")
-	table, err := r.Bucket.Read(ctx, key, longestTable)
-	if err != nil {
-		return nil, err
-	}
-	if digest := lightcone.DigestOf(table).String(); digest != revision.Charges {
-		return nil, fmt.Errorf("%q has the digest %s, its revision says %s: it was changed", key, digest, revision.Charges)
-	}
-	return decodeTable[Charge](table)
 }
 
 // invoiceTenants prices every tenant's month. It returns the invoices that differ from
@@ -287,91 +183,4 @@ func totalOf(list *PriceList, charges []Charge) string {
 		mustAdd(total, amount)
 	}
 	return text(total)
-}
-
-// commit writes a revision: the invoices, the tables, and last the document that
-// says that they are there. A number that an interrupted run has begun to use for other
-// invoices is passed over.
-func (r Region) commit(ctx context.Context, month time.Time, next *Revision, invoices []Invoice, charges []Charge, table []byte) error {
-	for {
-		err := r.writeRevision(ctx, month, next, invoices, charges, table)
-		if !errors.Is(err, store.ErrExists) {
-			return err
-		}
-		last, lastErr := LastRevision(ctx, r.Bucket, month)
-		if lastErr != nil {
-			return lastErr
-		}
-		if last.Number != next.Previous {
-			return fmt.Errorf("month %s: another run has made revision %d meanwhile: run again", next.Month, last.Number)
-		}
-		next.Number++
-	}
-}
-
-// invoicesAtOnce is how many invoices are being written: a hundred thousand of them
-// must not wait for each other's round trips.
-const invoicesAtOnce = 16
-
-func (r Region) writeRevision(ctx context.Context, month time.Time, next *Revision, invoices []Invoice, charges []Charge, table []byte) error {
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(invoicesAtOnce)
-	for i := range invoices {
-		invoices[i].Revision = next.Number
-		group.Go(func() error {
-			content, err := encodeDocument(invoices[i])
-			if err != nil {
-				return err
-			}
-			return r.Bucket.WriteNew(groupCtx, InvoiceKey(month, invoices[i].Tenant, next.Number), content)
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	lines, err := encodeCharges(charges)
-	if err != nil {
-		return err
-	}
-	document, err := encodeDocument(next)
-	if err != nil {
-		return err
-	}
-	for _, file := range []struct {
-		extension string
-		content   []byte
-	}{{"parquet", table}, {"csv", lines}, {"json", document}} {
-		if err := r.Bucket.WriteNew(ctx, revisionKey(month, next.Number, file.extension), file.content); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-var revisionShape = regexp.MustCompile(`^revision=([0-9]{4,9})\.json$`)
-
-// LastRevision is the month's last committed revision; its Number is 0 if there is
-// none.
-func LastRevision(ctx context.Context, bucket *store.Bucket, month time.Time) (*Revision, error) {
-	folder, number := monthFolder(month), 0
-	err := bucket.List(ctx, folder+"revision=", func(o store.Object) error {
-		if parts := revisionShape.FindStringSubmatch(o.Key[len(folder):]); parts != nil {
-			found, err := strconv.Atoi(parts[1])
-			number = max(number, found)
-			return err
-		}
-		return nil
-	})
-	if err != nil || number == 0 {
-		return new(Revision), err
-	}
-	content, err := bucket.Read(ctx, revisionKey(month, number, "json"), longestTable)
-	if err != nil {
-		return nil, err
-	}
-	revision := new(Revision)
-	if err := json.Unmarshal(content, revision); err != nil {
-		return nil, fmt.Errorf("%q: %w", revisionKey(month, number, "json"), err)
-	}
-	return revision, nil
 }

@@ -4,15 +4,22 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"lightcone/internal/testbed"
 	"lightcone/usage"
 	"lightcone/usage/store"
 )
@@ -45,39 +52,99 @@ func TestAFolderIsABucket(t *testing.T) {
 	folder := t.TempDir()
 	for _, location := range []string{folder, "file://" + folder} {
 		bucket := open(t, location)
-		if err := bucket.Write(t.Context(), "a/b/c.json", []byte("one")); err != nil {
-			t.Fatal(err)
-		}
-		if err := bucket.Write(t.Context(), "a/b/c.json", []byte("other")); err != nil {
-			t.Fatal(err)
-		}
-		if content, err := bucket.Read(t.Context(), "a/b/c.json", 5); err != nil || string(content) != "other" {
-			t.Errorf("read %q: %v", content, err)
-		}
-		if _, err := bucket.Read(t.Context(), "a/b/c.json", 4); !errors.Is(err, store.ErrTooLong) {
-			t.Errorf("more than is allowed: %v", err)
-		}
-		if err := bucket.WriteNew(t.Context(), "a/b/c.json", []byte("other")); err != nil {
-			t.Errorf("the same again: %v", err)
-		}
-		for _, other := range []string{"othe", "others", "OTHER"} {
-			if err := bucket.WriteNew(t.Context(), "a/b/c.json", []byte(other)); !errors.Is(err, store.ErrExists) {
-				t.Errorf("%s over another: %v", other, err)
-			}
-		}
-		for range 2 {
-			if err := bucket.Delete(t.Context(), "a/b/c.json"); err != nil {
-				t.Errorf("delete: %v", err)
-			}
-		}
-		if _, err := bucket.Read(t.Context(), "a/b/c.json", 5); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("read what was deleted: %v", err)
-		}
+		isABucket(t, bucket)
 		for _, outside := range []string{"../x", "/etc/x", "a/../../x", ""} {
 			if err := bucket.Write(t.Context(), outside, nil); err == nil {
 				t.Errorf("%q was written", outside)
 			}
 		}
+	}
+}
+
+// A real S3 server, on the way to which half of the requests fail.
+func TestS3IsABucketAlsoWhenHalfOfItFails(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	server := testbed.StartS3(t)
+	bucket := open(t, server.Bucket(t, "usage", failing(t, server.Address)))
+	isABucket(t, bucket)
+	var want []string
+	for i := range 20 {
+		want = append(want, fmt.Sprintf("usage/node=a/%04d", i), fmt.Sprintf("usage/node=a-b/%04d", i))
+	}
+	slices.Sort(want)
+	for _, key := range want {
+		if err := bucket.WriteNew(t.Context(), key, []byte(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := keys(t, bucket, "usage/"); !slices.Equal(found, want) {
+		t.Errorf("listed %v, want %v", found, want)
+	}
+	if err := bucket.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// failing is a way to a server on which half of the requests fail: refused before the
+// server has them, or cut off when it has done them.
+func failing(t *testing.T, address string) string {
+	t.Helper()
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: address})
+			r.Out.Host = r.In.Host // it is signed
+		},
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
+	var mu sync.Mutex
+	source := rand.New(rand.NewPCG(1, 2))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		fate := source.IntN(4)
+		mu.Unlock()
+		switch fate {
+		case 0:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 1:
+			proxy.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler) // it is done, and nobody hears of it
+		default:
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func isABucket(t *testing.T, bucket *store.Bucket) {
+	t.Helper()
+	const key = "a/b/c.json"
+	for _, content := range []string{"one", "other"} {
+		if err := bucket.Write(t.Context(), key, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if content, err := bucket.Read(t.Context(), key, 5); err != nil || string(content) != "other" {
+		t.Errorf("read %q: %v", content, err)
+	}
+	if _, err := bucket.Read(t.Context(), key, 4); !errors.Is(err, store.ErrTooLong) {
+		t.Errorf("more than is allowed: %v", err)
+	}
+	if err := bucket.WriteNew(t.Context(), key, []byte("other")); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	for _, other := range []string{"othe", "others", "OTHER"} {
+		if err := bucket.WriteNew(t.Context(), key, []byte(other)); !errors.Is(err, store.ErrExists) {
+			t.Errorf("%s over another: %v", other, err)
+		}
+	}
+	for range 2 {
+		if err := bucket.Delete(t.Context(), key); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	}
+	if _, err := bucket.Read(t.Context(), key, 5); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("read what was deleted: %v", err)
 	}
 }
 
