@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -53,8 +52,12 @@ func (a Archive) copy(ctx context.Context, key string, rows int64) (Object, erro
 		return Object{}, err
 	}
 	// What is billed and has been damaged since must not pass for the original.
-	if found, err := store.Inspect(content, name.Node, name.Sequence); err != nil || found != rows {
-		return Object{}, errors.Join(fmt.Errorf("%q in %s has %d records, and was billed with %d: it is not archived", key, a.Hot, found, rows), err)
+	found, err := store.Inspect(content, name.Node, name.Sequence)
+	if err != nil {
+		return Object{}, fmt.Errorf("%q in %s is not archived: %w", key, a.Hot, err)
+	}
+	if found.Rows != rows {
+		return Object{}, fmt.Errorf("%q in %s is not archived: it has %d records, and was billed with %d", key, a.Hot, found.Rows, rows)
 	}
 	if err := a.Cold.WriteNew(ctx, coldKey(key), content); err != nil {
 		return Object{}, err

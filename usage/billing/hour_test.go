@@ -134,9 +134,9 @@ func TestDamagedAndForeignObjectsAreNamedAndTheRestIsBilled(t *testing.T) {
 	flipped := bytes.Clone(whole)
 	flipped[len(flipped)/3] ^= 4
 	want := map[string]string{
-		p.put(hour, "node-b", 1, negative): "-1 of something",
+		p.put(hour, "node-b", 1, negative): "1 are of less than nothing",
 		p.put(hour, "node-b", 2, nameless): `tenant "Acme!"`,
-		p.put(hour, "node-b", 3, late):     "not in the hour",
+		p.put(hour, "node-b", 3, late):     "1 do not start in the hour",
 	}
 	for name, content := range map[string][]byte{
 		"node=node-a/00000000000000000002.parquet": whole,              // another's name

@@ -63,10 +63,16 @@ func gather(ctx context.Context, bucket *store.Bucket, hour time.Time, scratch s
 			if err != nil {
 				return err
 			}
-			if sources[i].rows, refusals[i] = inspect(key, content); refusals[i] != nil {
+			records, refusal := inspect(key, content)
+			if refusal != nil {
+				refusals[i] = refusal
 				return nil
 			}
-			if err := os.WriteFile(sources[i].file, content, 0o600); err != nil {
+			sources[i].rows = records.Rows
+			if content, err = records.Parquet(); err == nil {
+				err = os.WriteFile(sources[i].file, content, 0o600)
+			}
+			if err != nil {
 				return fmt.Errorf("copy %q to the scratch folder: %w", key, err)
 			}
 			return nil
@@ -86,11 +92,11 @@ func gather(ctx context.Context, bucket *store.Bucket, hour time.Time, scratch s
 	return found, nil
 }
 
-// inspect says how many records an object has, or why it is refused.
-func inspect(key string, content []byte) (int64, error) {
+// inspect says what is in an object, or why it is refused.
+func inspect(key string, content []byte) (*store.Records, error) {
 	name, ok := usage.ParseObject(key)
 	if !ok {
-		return 0, errors.New("a foreign file: its name is not one of the ledger's")
+		return nil, errors.New("a foreign file: its name is not one of the ledger's")
 	}
 	return store.Inspect(content, name.Node, name.Sequence)
 }

@@ -130,18 +130,24 @@ func readStored(ctx context.Context, bucket *store.Bucket, hour time.Time) (map[
 			continue
 		}
 		content, err := bucket.Read(ctx, key, store.LongestObject)
-		found := stored{object: name}
-		if err == nil {
-			found.rows, err = store.Inspect(content, name.Node, name.Sequence)
-		} else if !errors.Is(err, store.ErrTooLong) {
+		if err != nil && !errors.Is(err, store.ErrTooLong) {
 			return nil, nil, err
 		}
-		if err != nil {
-			found.damage = err.Error()
-		}
-		objects[key] = found
+		objects[key] = inspectStored(name, content, err)
 	}
 	return objects, foreign, nil
+}
+
+// inspectStored inspects an object, unless it was too long to be read.
+func inspectStored(name usage.Object, content []byte, tooLong error) stored {
+	if tooLong != nil {
+		return stored{object: name, damage: tooLong.Error()}
+	}
+	records, err := store.Inspect(content, name.Node, name.Sequence)
+	if err != nil {
+		return stored{object: name, damage: err.Error()}
+	}
+	return stored{object: name, rows: records.Rows}
 }
 
 // compare finds the differences. bill is nil if the hour was not billed.

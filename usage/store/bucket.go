@@ -163,8 +163,8 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 }
 
 const (
-	attempts     = 5
-	shortestWait = 200 * time.Millisecond
+	attempts     = 8
+	shortestWait = 100 * time.Millisecond
 	longestWait  = 5 * time.Second
 )
 

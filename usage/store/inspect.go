@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 
 	"github.com/parquet-go/parquet-go/encoding/thrift"
@@ -27,45 +28,71 @@ const LongestObject = 256 << 20
 
 const magic = "PAR1"
 
-// Inspect says how many records are in an object of records, or why it cannot be
-// trusted: cut short, changed, another kind of file, or of another node or sequence
+// Records are an object of records that has been inspected.
+type Records struct {
+	Rows int64
+
+	pages  []byte // with the magic before them
+	groups []format.RowGroup
+}
+
+// Inspect says what is in an object of records, or why it cannot be trusted: cut short, changed, another kind of file, or of another node or sequence
 // than its name says. It reads the footer and every page's header, and compares every page's checksum;
 // it does not decode the records.
 //
 // Checksums cover pages and not what describes them. So whatever decides how a page
 // is read has to agree with the rest: the pages lie end to end from the first byte
 // to the last, and their values are as many as the footer's rows and the ledger's.
-// What is not checked, statistics, may not be used by whoever reads the records.
-func Inspect(object []byte, node string, sequence uint64) (rows int64, err error) {
+// What cannot be checked, such as statistics, is not in what Parquet makes.
+func Inspect(object []byte, node string, sequence uint64) (*Records, error) {
 	footer, data, err := readFooter(object)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := checkSchema(footer.Schema); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := checkMetadata(footer, node, sequence); err != nil {
-		return 0, err
+		return nil, err
 	}
+	records := &Records{pages: data}
 	position := int64(len(magic))
 	for i := range footer.RowGroups {
 		group := &footer.RowGroups[i]
 		if len(group.Columns) != len(columns) {
-			return 0, fmt.Errorf("row group %d has %d columns, want %d", i, len(group.Columns), len(columns))
+			return nil, fmt.Errorf("row group %d has %d columns, want %d", i, len(group.Columns), len(columns))
 		}
+		checked := format.RowGroup{NumRows: group.NumRows}
 		for c := range group.Columns {
-			chunk := &group.Columns[c].MetaData
-			if err := checkChunk(data, position, columns[c], chunk, group.NumRows); err != nil {
-				return 0, fmt.Errorf("row group %d, column %s: %w", i, columns[c].name, err)
+			said := &group.Columns[c].MetaData
+			chunk, err := checkChunk(data, position, columns[c], said, group.NumRows)
+			if err != nil {
+				return nil, fmt.Errorf("row group %d, column %s: %w", i, columns[c].name, err)
 			}
+			checked.Columns = append(checked.Columns, format.ColumnChunk{MetaData: chunk})
+			checked.TotalByteSize += chunk.TotalUncompressedSize
 			position += chunk.TotalCompressedSize
 		}
-		rows += group.NumRows
+		records.groups = append(records.groups, checked)
+		records.Rows += group.NumRows
 	}
-	if rows != footer.NumRows {
-		return 0, fmt.Errorf("the row groups have %d rows, the footer says %d", rows, footer.NumRows)
+	if records.Rows != footer.NumRows {
+		return nil, fmt.Errorf("the row groups have %d rows, the footer says %d", records.Rows, footer.NumRows)
 	}
-	return rows, nil
+	return records, nil
+}
+
+// Parquet is the object with a footer made anew, of nothing but what has been
+// checked: for a reader to whom a changed footer could do harm.
+func (r *Records) Parquet() ([]byte, error) {
+	footer, err := thrift.Marshal(new(thrift.CompactProtocol), &format.FileMetaData{Version: 1, Schema: schema(), NumRows: r.Rows, RowGroups: r.groups})
+	if err != nil {
+		return nil, fmt.Errorf("write a Parquet footer: %w", err)
+	}
+	file := make([]byte, 0, len(r.pages)+len(footer)+8)
+	file = append(append(file, r.pages...), footer...)
+	file = binary.LittleEndian.AppendUint32(file, uint32(len(footer)))
+	return append(file, magic...), nil
 }
 
 // readFooter is the file's metadata, and its bytes before them.
@@ -116,22 +143,24 @@ func checkMetadata(footer *format.FileMetaData, node string, sequence uint64) er
 	return nil
 }
 
-// checkChunk walks a column's pages, which begin at a position.
-func checkChunk(data []byte, position int64, c column, chunk *format.ColumnMetaData, rows int64) error {
+// checkChunk walks a column's pages, which begin at a position, and describes them
+// by what it has found.
+func checkChunk(data []byte, position int64, c column, chunk *format.ColumnMetaData, rows int64) (format.ColumnMetaData, error) {
+	none := format.ColumnMetaData{}
 	switch {
 	case chunk.Type != c.kind || len(chunk.PathInSchema) != 1 || chunk.PathInSchema[0] != c.name:
-		return fmt.Errorf("its description is that of %v of type %v", chunk.PathInSchema, chunk.Type)
+		return none, fmt.Errorf("its description is that of %v of type %v", chunk.PathInSchema, chunk.Type)
 	case chunk.Codec != format.Zstd:
-		return fmt.Errorf("compressed with %v, want %v", chunk.Codec, format.Zstd)
+		return none, fmt.Errorf("compressed with %v, want %v", chunk.Codec, format.Zstd)
 	case rows < 0 || chunk.NumValues != rows:
-		return fmt.Errorf("%d values in %d rows", chunk.NumValues, rows)
+		return none, fmt.Errorf("%d values in %d rows", chunk.NumValues, rows)
 	case chunk.TotalCompressedSize < 0 || chunk.TotalCompressedSize > int64(len(data))-position:
-		return fmt.Errorf("%d bytes at %d, beyond the end of the pages at %d", chunk.TotalCompressedSize, position, len(data))
+		return none, fmt.Errorf("%d bytes at %d, beyond the end of the pages at %d", chunk.TotalCompressedSize, position, len(data))
 	}
 	pages := pageReader{column: c, data: data[position : position+chunk.TotalCompressedSize], firstData: -1}
 	for pages.at < len(pages.data) {
 		if err := pages.next(); err != nil {
-			return fmt.Errorf("the page at %d: %w", position+int64(pages.at), err)
+			return none, fmt.Errorf("the page at %d: %w", position+int64(pages.at), err)
 		}
 	}
 	dictionary := int64(0)
@@ -140,13 +169,18 @@ func checkChunk(data []byte, position int64, c column, chunk *format.ColumnMetaD
 	}
 	switch {
 	case pages.values != rows:
-		return fmt.Errorf("its pages have %d values, want %d", pages.values, rows)
+		return none, fmt.Errorf("its pages have %d values, want %d", pages.values, rows)
 	case chunk.DictionaryPageOffset != dictionary:
-		return fmt.Errorf("its dictionary is said to be at %d, and is at %d", chunk.DictionaryPageOffset, dictionary)
+		return none, fmt.Errorf("its dictionary is said to be at %d, and is at %d", chunk.DictionaryPageOffset, dictionary)
 	case pages.firstData >= 0 && chunk.DataPageOffset != position+int64(pages.firstData):
-		return fmt.Errorf("its first page is said to be at %d, and is at %d", chunk.DataPageOffset, position+int64(pages.firstData))
+		return none, fmt.Errorf("its first page is said to be at %d, and is at %d", chunk.DataPageOffset, position+int64(pages.firstData))
 	}
-	return nil
+	found := format.ColumnMetaData{
+		Type: c.kind, PathInSchema: []string{c.name}, Codec: format.Zstd, NumValues: rows, Encoding: pages.encodings,
+		TotalUncompressedSize: pages.uncompressed, TotalCompressedSize: chunk.TotalCompressedSize,
+		DataPageOffset: position + int64(max(0, pages.firstData)), DictionaryPageOffset: dictionary,
+	}
+	return found, nil
 }
 
 // pageReader goes from page to page of a column.
@@ -157,6 +191,9 @@ type pageReader struct {
 	values     int64
 	dictionary bool
 	firstData  int // -1 before it is found
+
+	uncompressed int64
+	encodings    []format.Encoding
 }
 
 func (p *pageReader) next() error {
@@ -176,6 +213,7 @@ func (p *pageReader) next() error {
 	if err := p.check(&header); err != nil {
 		return err
 	}
+	p.uncompressed += int64(start-p.at) + int64(header.UncompressedPageSize)
 	p.at = start + size
 	return nil
 }
@@ -227,6 +265,9 @@ func (p *pageReader) checkValues(values int32, encoding format.Encoding, size in
 	case format.RLEDictionary, format.PlainDictionary, format.DeltaBinaryPacked, format.DeltaLengthByteArray, format.DeltaByteArray:
 	default:
 		return fmt.Errorf("encoded as %v, which the ledger does not write", encoding)
+	}
+	if !slices.Contains(p.encodings, encoding) {
+		p.encodings = append(p.encodings, encoding)
 	}
 	return nil
 }

@@ -5,8 +5,22 @@ import (
 	"slices"
 
 	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
 	"github.com/parquet-go/parquet-go/format"
 )
+
+// schema is that of columns, as a footer has it.
+func schema() []format.SchemaElement {
+	elements := []format.SchemaElement{{Name: "record", NumChildren: thrift.New(int32(len(columns)))}}
+	for _, c := range columns {
+		element := format.SchemaElement{Name: c.name, Type: thrift.New(c.kind), RepetitionType: thrift.New(format.Required), LogicalType: c.annotation}
+		if c.kind == format.FixedLenByteArray {
+			element.TypeLength = thrift.New(int32(callLength))
+		}
+		elements = append(elements, element)
+	}
+	return elements
+}
 
 // column is how a value of a record lies in an object.
 type column struct {
@@ -14,6 +28,8 @@ type column struct {
 	kind      format.Type
 	logical   []string // what it may be annotated with; "" is nothing
 	converted []deprecated.ConvertedType
+
+	annotation format.LogicalType // what Parquet writes
 }
 
 const callLength = 16
@@ -31,7 +47,10 @@ func (c column) width() int64 {
 }
 
 func stringColumn(name string) column {
-	return column{name: name, kind: format.ByteArray, logical: []string{"STRING"}, converted: []deprecated.ConvertedType{deprecated.UTF8}}
+	return column{
+		name: name, kind: format.ByteArray, logical: []string{"STRING"}, converted: []deprecated.ConvertedType{deprecated.UTF8},
+		annotation: format.LogicalType{Value: new(format.StringType)},
+	}
 }
 
 func integerColumn(name string) column {
@@ -49,7 +68,8 @@ var columns = []column{
 	integerColumn("bytes_out"),
 	{
 		name: "start", kind: format.Int64, logical: []string{"TIMESTAMP(isAdjustedToUTC=true,unit=MICROS)"},
-		converted: []deprecated.ConvertedType{deprecated.TimestampMicros},
+		converted:  []deprecated.ConvertedType{deprecated.TimestampMicros},
+		annotation: format.LogicalType{Value: &format.TimestampType{IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: new(format.MicroSeconds)}}},
 	},
 	integerColumn("duration_ns"),
 }

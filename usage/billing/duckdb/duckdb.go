@@ -73,6 +73,12 @@ func Open(ctx context.Context, config Config) (*Folder, error) {
 // Close stops DuckDB.
 func (f *Folder) Close() error { return errors.Join(f.db.Close(), f.connector.Close()) }
 
+// checkQuery counts the records that cannot be billed, of all shares.
+const checkQuery = `
+SELECT count(*) FILTER (cpu_ns < 0 OR bytes_in < 0 OR bytes_out < 0),
+  count(*) FILTER ("start" < make_timestamptz(%[2]d) OR "start" >= make_timestamptz(%[3]d))
+FROM read_parquet(%[1]s, hive_partitioning = false)`
+
 // onceQuery counts each call once. Of copies that differ, the least of each value
 // counts: a choice that no order of copies changes. The second set of groups says how
 // many calls were first met in each file.
@@ -81,25 +87,32 @@ WITH once AS (
   SELECT call,
     min(tenant) AS tenant, min("function") AS "function", min(outcome) AS outcome,
     min(cpu_ns) AS cpu_ns, min(bytes_in) AS bytes_in, min(bytes_out) AS bytes_out,
-    min(epoch_us("start")) AS earliest, max(epoch_us("start")) AS latest,
-    min(file_index) AS file, min(content) <> max(content) AS disputed
-  FROM (
-    SELECT *, file_index, hash(tenant, "function", outcome, cpu_ns, bytes_in, bytes_out, "start") AS content
-    FROM read_parquet(%s, hive_partitioning = false)
-    WHERE %s
-  )
+    min(file_index) AS file, count(*) AS copies
+  FROM (SELECT *, file_index FROM read_parquet(%s, hive_partitioning = false) WHERE %s)
   GROUP BY call
 )
 SELECT grouping(file) = 0, file, tenant, "function", outcome,
   count(*), sum(cpu_ns)::BIGINT, sum(bytes_in)::BIGINT, sum(bytes_out)::BIGINT,
-  least(min(cpu_ns), min(bytes_in), min(bytes_out)), min(earliest), max(latest),
-  count(*) FILTER (disputed), count(*) FILTER (call < %s OR call >= %s)
+  sum(copies - 1)::BIGINT, count(*) FILTER (call < %s OR call >= %s)
 FROM once
 GROUP BY GROUPING SETS ((tenant, "function", outcome), (file))`
 
+// disputedQuery counts the calls whose copies differ.
+const disputedQuery = `
+SELECT count(*) FROM (
+  SELECT call
+  FROM (
+    SELECT call, hash(tenant, "function", outcome, cpu_ns, bytes_in, bytes_out, "start") AS content
+    FROM read_parquet(%s, hive_partitioning = false)
+    WHERE %s
+  )
+  GROUP BY call
+  HAVING min(content) <> max(content)
+)`
+
 // Fold folds a share of the files' records.
-func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share billing.Share) (folded billing.Folded, err error) {
-	folded.Billed = make([]int64, len(files))
+func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share billing.Share) (billing.Folded, error) {
+	folded := billing.Folded{Billed: make([]int64, len(files))}
 	if len(files) == 0 {
 		return folded, nil
 	}
@@ -107,21 +120,50 @@ func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share
 	if share.Of > 1 {
 		ours = fmt.Sprintf("hash(call) %% %d = %d", share.Of, share.Index)
 	}
-	query := fmt.Sprintf(onceQuery, list(files), ours, firstCall(hour), firstCall(hour.Add(time.Hour)))
-	rows, err := f.db.QueryContext(ctx, query)
+	err := f.check(ctx, files, hour)
+	var copies int64
+	if err == nil {
+		copies, err = f.once(ctx, files, hour, ours, &folded)
+	}
+	if err == nil && copies > 0 { // seldom, so it is worth a query of its own
+		err = f.db.QueryRowContext(ctx, fmt.Sprintf(disputedQuery, list(files), ours)).Scan(&folded.Disputed)
+	}
 	if err != nil {
 		return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
 	}
+	return folded, nil
+}
+
+func (f *Folder) check(ctx context.Context, files []string, hour time.Time) error {
+	var negative, elsewhen int64
+	query := fmt.Sprintf(checkQuery, list(files), hour.UnixMicro(), hour.Add(time.Hour).UnixMicro())
+	if err := f.db.QueryRowContext(ctx, query).Scan(&negative, &elsewhen); err != nil {
+		return err
+	}
+	switch {
+	case negative > 0:
+		return fmt.Errorf("%w: %d are of less than nothing", billing.ErrRecords, negative)
+	case elsewhen > 0:
+		return fmt.Errorf("%w: %d do not start in the hour from %v", billing.ErrRecords, elsewhen, hour)
+	}
+	return nil
+}
+
+// once counts each call once, and how many copies it has passed over.
+func (f *Folder) once(ctx context.Context, files []string, hour time.Time, ours string, folded *billing.Folded) (copies int64, err error) {
+	rows, err := f.db.QueryContext(ctx, fmt.Sprintf(onceQuery, list(files), ours, firstCall(hour), firstCall(hour.Add(time.Hour))))
+	if err != nil {
+		return 0, err
+	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		if err := scan(rows, hour, &folded); err != nil {
-			return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
+		more, err := scan(rows, folded)
+		if err != nil {
+			return 0, err
 		}
+		copies += more
 	}
-	if err := rows.Err(); err != nil {
-		return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
-	}
-	return folded, nil
+	return copies, rows.Err()
 }
 
 // around are DuckDB's failures that say nothing about the records.
@@ -170,36 +212,27 @@ func (f *Folder) Sum(ctx context.Context, files []string) (sums []billing.Row, e
 }
 
 // scan takes up one row of the answer: a tenant's use, or a file's calls.
-func scan(rows *sql.Rows, hour time.Time, folded *billing.Folded) error {
+func scan(rows *sql.Rows, folded *billing.Folded) (copies int64, err error) {
 	var ofFile bool
 	var file sql.NullInt64
 	var tenant, function, outcome sql.NullString
 	var row billing.Row
-	var least, earliest, latest, disputed, strays int64
-	err := rows.Scan(&ofFile, &file, &tenant, &function, &outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut,
-		&least, &earliest, &latest, &disputed, &strays)
+	var strays int64
+	err = rows.Scan(&ofFile, &file, &tenant, &function, &outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut, &copies, &strays)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if ofFile {
 		if file.Int64 < 0 || file.Int64 >= int64(len(folded.Billed)) {
-			return fmt.Errorf("calls of file %d, of %d", file.Int64, len(folded.Billed))
+			return 0, fmt.Errorf("calls of file %d, of %d", file.Int64, len(folded.Billed))
 		}
 		folded.Billed[file.Int64] = row.Calls
-		return nil
+		return 0, nil
 	}
 	row.Tenant, row.Function, row.Outcome = tenant.String, function.String, outcome.String
-	switch {
-	case least < 0:
-		return fmt.Errorf("%w: tenant %q, function %q: a record with %d of something", billing.ErrRecords, row.Tenant, row.Function, least)
-	case earliest < hour.UnixMicro() || latest >= hour.Add(time.Hour).UnixMicro():
-		return fmt.Errorf("%w: tenant %q, function %q: records that begin between %v and %v, not in the hour from %v",
-			billing.ErrRecords, row.Tenant, row.Function, time.UnixMicro(earliest).UTC(), time.UnixMicro(latest).UTC(), hour)
-	}
 	folded.Rows = append(folded.Rows, row)
-	folded.Disputed += disputed
 	folded.Strays += strays
-	return nil
+	return copies, nil
 }
 
 // firstCall is the least id of a call that arrives at t, as a literal: ids begin

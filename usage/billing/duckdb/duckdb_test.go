@@ -185,9 +185,13 @@ func TestNoChangedBitChangesABill(t *testing.T) {
 	for bit := range 8 * len(object) {
 		changed := bytes.Clone(object)
 		changed[bit/8] ^= 1 << (bit % 8)
-		if _, err := store.Inspect(changed, "node-a", 7); err == nil {
+		if records, err := store.Inspect(changed, "node-a", 7); err == nil {
+			file, err := records.Parquet()
+			if err != nil {
+				t.Fatal(err)
+			}
 			bits = append(bits, bit)
-			passed = append(passed, write(t, scratch, len(bits), changed))
+			passed = append(passed, write(t, scratch, len(bits), file))
 		}
 	}
 	t.Logf("of %d bits, %d can change without being noticed", 8*len(object), len(passed))
