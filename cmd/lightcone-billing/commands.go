@@ -77,6 +77,38 @@ func (f *flags) hoursToBill(ctx context.Context, region billing.Region) ([]time.
 	return hours, month, err
 }
 
+func newEstimateCommand(flags *flags) *cobra.Command {
+	command := &cobra.Command{
+		Use:   "estimate",
+		Short: "Say the most that an hour can come to, quickly, and write nothing",
+		Args:  noArguments,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if err := flags.complete(command); err != nil {
+				return err
+			}
+			hour, err := flags.theHour()
+			if err != nil {
+				return err
+			}
+			return flags.with(command, func(ctx context.Context, region billing.Region) error {
+				most, refused, err := region.EstimateHour(ctx, hour)
+				if err != nil {
+					return err
+				}
+				out := command.OutOrStdout()
+				for _, object := range refused {
+					_, _ = fmt.Fprintf(out, "would be set aside: %s: %s\n", object.Key, object.Reason)
+				}
+				_, err = fmt.Fprintf(out, "hour %s: at most %d calls; CPU %.3f s, %d bytes in, %d bytes out\n",
+					billing.HourText(hour), most.Calls, time.Duration(most.CPU).Seconds(), most.BytesIn, most.BytesOut)
+				return err
+			})
+		},
+	}
+	flags.register(command)
+	return command
+}
+
 func newMapCommand(flags *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "map",

@@ -44,7 +44,7 @@ func newRoot(getenv func(string) string, now func() time.Time) *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%w", err) })
 	flags := &flags{getenv: getenv, now: now}
-	root.AddCommand(newRunCommand(flags), newMapCommand(flags), newReduceCommand(flags))
+	root.AddCommand(newRunCommand(flags), newEstimateCommand(flags), newMapCommand(flags), newReduceCommand(flags))
 	return root
 }
 

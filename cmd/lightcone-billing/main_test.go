@@ -171,6 +171,7 @@ func TestCommandLinesThatCannotBe(t *testing.T) {
 		{"run --bucket B --hour last --prices N", exitFailed, "versions[0].cpu_second.tiers[0].price -0.25 is negative"},
 		{"run --bucket B --hour last --prices P --scratch /nonexistent", exitFailed, "/nonexistent"},
 		{"run --bucket ftp://x --hour last --prices P", exitFailed, "ftp://x"},
+		{"estimate --bucket B --hour last", exitOK, "at most 10 calls; CPU 10.000 s"},
 		{"map --bucket B --hour last", exitUsage, "--run (or $LIGHTCONE_BILLING_RUN) is missing"},
 		{"map --bucket B --hour last --run a:b", exitFailed, "want 1 to 200 letters"},
 		{"map --bucket B --hour last --run x --share 2 --shares 2", exitFailed, "share 2 of 2"},

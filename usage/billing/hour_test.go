@@ -220,6 +220,21 @@ func TestAnEmptyHourHasABill(t *testing.T) {
 	}
 }
 
+func TestAnEstimateIsTheMostThatABillComesTo(t *testing.T) {
+	p := newPlace(t, t.TempDir())
+	rows := calls(hour, 0, 10, "acme", time.Second)
+	p.put(hour, "node-a", 1, rows)
+	p.put(hour, "node-a", 2, rows[:3])
+	p.write(usage.HourPrefix(hour)+"x", nil)
+	most, refused, err := p.EstimateHour(t.Context(), hour)
+	if err != nil || most != sum(append(slices.Clone(rows), rows[:3]...)) || len(refused) != 1 {
+		t.Errorf("estimated %+v without %+v (%v)", most, refused, err)
+	}
+	if written := p.tree("bills/"); len(written) != 0 {
+		t.Errorf("it wrote %v", slices.Collect(maps.Keys(written)))
+	}
+}
+
 // A partial is JSON that another process reads: it has to come back as it was.
 func TestAPartialSurvivesItsFile(t *testing.T) {
 	p := newPlace(t, t.TempDir())

@@ -160,11 +160,7 @@ func (c *copies) culprits(ctx context.Context, folder Folder) (found []Refused, 
 // foldChecked folds, and checks that tenants, functions and outcomes are such as the
 // ledger writes.
 func foldChecked(ctx context.Context, folder Folder, sources []source, hour time.Time, share Share) (Folded, error) {
-	files := make([]string, len(sources))
-	for i, s := range sources {
-		files[i] = s.file
-	}
-	folded, err := folder.Fold(ctx, files, hour, share)
+	folded, err := folder.Fold(ctx, filesOf(sources), hour, share)
 	if err != nil {
 		return Folded{}, err
 	}
@@ -174,4 +170,12 @@ func foldChecked(ctx context.Context, folder Folder, sources []source, hour time
 		}
 	}
 	return folded, nil
+}
+
+func filesOf(sources []source) []string {
+	files := make([]string, len(sources))
+	for i, s := range sources {
+		files[i] = s.file
+	}
+	return files
 }

@@ -45,6 +45,9 @@ type Folder interface {
 	// Fold counts each call of a share once and adds up what they used, from Parquet
 	// files whose records all have to begin in the given hour. See ErrRecords.
 	Fold(ctx context.Context, files []string, hour time.Time, share Share) (Folded, error)
+
+	// Sum adds up every record of some files, copies too.
+	Sum(ctx context.Context, files []string) ([]Row, error)
 }
 
 // Folded is what a share of some files came to.

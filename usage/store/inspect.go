@@ -245,7 +245,7 @@ func (p *pageReader) check(header *format.PageHeader) error {
 	if p.firstData < 0 {
 		p.firstData = p.at
 	}
-	if dictionary := encoding == format.RLEDictionary || encoding == format.PlainDictionary; dictionary && !p.dictionary {
+	if dictionary := encoding == format.RLEDictionary; dictionary && !p.dictionary {
 		return errors.New("it refers to a dictionary that is not there")
 	}
 	p.values += int64(values)
@@ -262,7 +262,7 @@ func (p *pageReader) checkValues(values int32, encoding format.Encoding, size in
 		if width := p.column.width(); width > 0 && int64(values)*width != int64(size) {
 			return fmt.Errorf("%d values of %d bytes in %d bytes", values, width, size)
 		}
-	case format.RLEDictionary, format.PlainDictionary, format.DeltaBinaryPacked, format.DeltaLengthByteArray, format.DeltaByteArray:
+	case format.RLEDictionary, format.DeltaBinaryPacked, format.DeltaLengthByteArray, format.DeltaByteArray:
 	default:
 		return fmt.Errorf("encoded as %v, which the ledger does not write", encoding)
 	}

@@ -80,35 +80,43 @@ SELECT count(*) FILTER (cpu_ns < 0 OR bytes_in < 0 OR bytes_out < 0),
 FROM read_parquet(%[1]s, hive_partitioning = false)`
 
 // onceQuery counts each call once. Of copies that differ, the least of each value
-// counts: a choice that no order of copies changes. The second set of groups says how
-// many calls were first met in each file.
+// counts: a choice that no order of copies changes.
 const onceQuery = `
 WITH once AS (
   SELECT call,
     min(tenant) AS tenant, min("function") AS "function", min(outcome) AS outcome,
-    min(cpu_ns) AS cpu_ns, min(bytes_in) AS bytes_in, min(bytes_out) AS bytes_out,
-    min(file_index) AS file, count(*) AS copies
-  FROM (SELECT *, file_index FROM read_parquet(%s, hive_partitioning = false) WHERE %s)
+    min(cpu_ns) AS cpu_ns, min(bytes_in) AS bytes_in, min(bytes_out) AS bytes_out, count(*) AS copies
+  FROM read_parquet(%s, hive_partitioning = false)
+  WHERE %s
   GROUP BY call
 )
-SELECT grouping(file) = 0, file, tenant, "function", outcome,
-  count(*), sum(cpu_ns)::BIGINT, sum(bytes_in)::BIGINT, sum(bytes_out)::BIGINT,
+SELECT tenant, "function", outcome, count(*), sum(cpu_ns)::BIGINT, sum(bytes_in)::BIGINT, sum(bytes_out)::BIGINT,
   sum(copies - 1)::BIGINT, count(*) FILTER (call < %s OR call >= %s)
 FROM once
-GROUP BY GROUPING SETS ((tenant, "function", outcome), (file))`
+GROUP BY ALL`
 
-// disputedQuery counts the calls whose copies differ.
-const disputedQuery = `
-SELECT count(*) FROM (
-  SELECT call
+// filesQuery counts the calls of each file where none has a copy, and
+// firstFilesQuery those that were first met in it, and of them those whose copies
+// differ. The latter takes as long as onceQuery, and is seldom needed.
+const (
+	filesQuery = `
+SELECT file_index, count(*), 0
+FROM read_parquet(%s, hive_partitioning = false)
+WHERE %s
+GROUP BY ALL`
+	firstFilesQuery = `
+SELECT file, count(*), count(*) FILTER (disputed)
+FROM (
+  SELECT call, min(file_index) AS file, min(content) <> max(content) AS disputed
   FROM (
-    SELECT call, hash(tenant, "function", outcome, cpu_ns, bytes_in, bytes_out, "start") AS content
+    SELECT call, file_index, hash(tenant, "function", outcome, cpu_ns, bytes_in, bytes_out, "start") AS content
     FROM read_parquet(%s, hive_partitioning = false)
     WHERE %s
   )
   GROUP BY call
-  HAVING min(content) <> max(content)
-)`
+)
+GROUP BY ALL`
+)
 
 // Fold folds a share of the files' records.
 func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share billing.Share) (billing.Folded, error) {
@@ -123,15 +131,54 @@ func (f *Folder) Fold(ctx context.Context, files []string, hour time.Time, share
 	err := f.check(ctx, files, hour)
 	var copies int64
 	if err == nil {
-		copies, err = f.once(ctx, files, hour, ours, &folded)
+		query := fmt.Sprintf(onceQuery, list(files), ours, firstCall(hour), firstCall(hour.Add(time.Hour)))
+		err = f.each(ctx, query, func(rows *sql.Rows) error {
+			var row billing.Row
+			var more, strays int64
+			err := rows.Scan(&row.Tenant, &row.Function, &row.Outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut, &more, &strays)
+			folded.Rows = append(folded.Rows, row)
+			copies += more
+			folded.Strays += strays
+			return err
+		})
 	}
-	if err == nil && copies > 0 { // seldom, so it is worth a query of its own
-		err = f.db.QueryRowContext(ctx, fmt.Sprintf(disputedQuery, list(files), ours)).Scan(&folded.Disputed)
+	if err == nil {
+		query := filesQuery
+		if copies > 0 {
+			query = firstFilesQuery
+		}
+		err = f.each(ctx, fmt.Sprintf(query, list(files), ours), func(rows *sql.Rows) error {
+			var file, calls, disputed int64
+			if err := rows.Scan(&file, &calls, &disputed); err != nil {
+				return err
+			}
+			if file < 0 || file >= int64(len(files)) {
+				return fmt.Errorf("calls of file %d, of %d", file, len(files))
+			}
+			folded.Billed[file] = calls
+			folded.Disputed += disputed
+			return nil
+		})
 	}
 	if err != nil {
 		return billing.Folded{}, fmt.Errorf("fold %d files: %w", len(files), blame(err))
 	}
 	return folded, nil
+}
+
+// each visits the rows of a query's answer.
+func (f *Folder) each(ctx context.Context, query string, visit func(*sql.Rows) error) (err error) {
+	rows, err := f.db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := visit(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 func (f *Folder) check(ctx context.Context, files []string, hour time.Time) error {
@@ -147,23 +194,6 @@ func (f *Folder) check(ctx context.Context, files []string, hour time.Time) erro
 		return fmt.Errorf("%w: %d do not start in the hour from %v", billing.ErrRecords, elsewhen, hour)
 	}
 	return nil
-}
-
-// once counts each call once, and how many copies it has passed over.
-func (f *Folder) once(ctx context.Context, files []string, hour time.Time, ours string, folded *billing.Folded) (copies int64, err error) {
-	rows, err := f.db.QueryContext(ctx, fmt.Sprintf(onceQuery, list(files), ours, firstCall(hour), firstCall(hour.Add(time.Hour))))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		more, err := scan(rows, folded)
-		if err != nil {
-			return 0, err
-		}
-		copies += more
-	}
-	return copies, rows.Err()
 }
 
 // around are DuckDB's failures that say nothing about the records.
@@ -193,46 +223,16 @@ func (f *Folder) Sum(ctx context.Context, files []string) (sums []billing.Row, e
 	if len(files) == 0 {
 		return nil, nil
 	}
-	rows, err := f.db.QueryContext(ctx, fmt.Sprintf(sumQuery, list(files)))
-	if err != nil {
-		return nil, fmt.Errorf("sum %d files: %w", len(files), blame(err))
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
+	err = f.each(ctx, fmt.Sprintf(sumQuery, list(files)), func(rows *sql.Rows) error {
 		var row billing.Row
-		if err := rows.Scan(&row.Tenant, &row.Function, &row.Outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut); err != nil {
-			return nil, fmt.Errorf("sum %d files: %w", len(files), err)
-		}
+		err := rows.Scan(&row.Tenant, &row.Function, &row.Outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut)
 		sums = append(sums, row)
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("sum %d files: %w", len(files), blame(err))
 	}
 	return sums, nil
-}
-
-// scan takes up one row of the answer: a tenant's use, or a file's calls.
-func scan(rows *sql.Rows, folded *billing.Folded) (copies int64, err error) {
-	var ofFile bool
-	var file sql.NullInt64
-	var tenant, function, outcome sql.NullString
-	var row billing.Row
-	var strays int64
-	err = rows.Scan(&ofFile, &file, &tenant, &function, &outcome, &row.Calls, &row.CPU, &row.BytesIn, &row.BytesOut, &copies, &strays)
-	if err != nil {
-		return 0, err
-	}
-	if ofFile {
-		if file.Int64 < 0 || file.Int64 >= int64(len(folded.Billed)) {
-			return 0, fmt.Errorf("calls of file %d, of %d", file.Int64, len(folded.Billed))
-		}
-		folded.Billed[file.Int64] = row.Calls
-		return 0, nil
-	}
-	row.Tenant, row.Function, row.Outcome = tenant.String, function.String, outcome.String
-	folded.Rows = append(folded.Rows, row)
-	folded.Strays += strays
-	return copies, nil
 }
 
 // firstCall is the least id of a call that arrives at t, as a literal: ids begin
