@@ -26,8 +26,8 @@ each line that was billed otherwise before.
 
 Objects that are damaged or foreign are named, and left where they are; the rest is
 billed, and the exit code is 1.`,
-		Example: `  lightcone-billing run --bucket lightcone-data/usage/store --prices prices.json --hour 2026-11-03T14
-  lightcone-billing run --bucket 's3://usage?region=eu-central-1' --prices prices.json --month 2026-11`,
+		Example: `  lightcone-billing run --bucket lightcone-data/usage/store --prices usage/billing/prices.json --hour 2026-11-03T14
+  lightcone-billing run --bucket 's3://usage?region=eu-central-1' --prices usage/billing/prices.json --month 2026-11`,
 		Args: noArguments,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := flags.complete(command); err != nil {

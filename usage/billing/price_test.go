@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,16 @@ func TestPriceLists(t *testing.T) {
 		}
 		return "ok\n"
 	})
+}
+
+func TestTheExampleIsAPriceList(t *testing.T) {
+	text, err := os.ReadFile("prices.json")
+	if err == nil {
+		_, err = ParsePriceList(text)
+	}
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestLines(t *testing.T) {
