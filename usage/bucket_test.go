@@ -44,6 +44,7 @@ func failing(t *testing.T, address string) string {
 			proxy.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler) // it is done, and nobody hears of it
 		default:
+			time.Sleep(30 * time.Millisecond) // and the others are slow
 			proxy.ServeHTTP(w, r)
 		}
 	}))
@@ -176,6 +177,30 @@ func TestAnS3StoreThatDoesNotAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectStored(t, bucketOf(t, config), records(0, 200))
+}
+
+// What is longer than one request of the S3 client is stored, found and not replaced
+// like everything else.
+func TestALongObjectInS3(t *testing.T) {
+	server := testbed.StartS3(t)
+	patient(t)
+	s := bucketOf(t, Config{Bucket: server.Bucket(t, "usage", server.Address)})
+	content := make([]byte, 20<<20)
+	for i := range content {
+		content[i] = byte(i >> 10)
+	}
+	for round, want := range []bool{true, false} {
+		stored, err := s.put(t.Context(), "usage/long.parquet", content, true)
+		if stored != want || err != nil {
+			t.Fatalf("round %d: stored %v, %v", round, stored, err)
+		}
+	}
+	there, err := s.has(t.Context(), "usage/long.parquet", content)
+	content[len(content)-1]++
+	other, otherErr := s.has(t.Context(), "usage/long.parquet", content)
+	if !there || other || err != nil || otherErr != nil {
+		t.Errorf("there: %v, %v; with another byte: %v, %v", there, err, other, otherErr)
+	}
 }
 
 // gauge is a metric's value.

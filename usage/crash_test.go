@@ -107,6 +107,36 @@ func TestTheShipperIsKilledAtAnyStep(t *testing.T) {
 	}
 }
 
+// A start asks the bucket about no hour that was closed and sent before.
+func TestAStartLeavesClosedHoursAlone(t *testing.T) {
+	t.Parallel()
+	config, _ := configFor(t, t.TempDir())
+	config = config.withDefaults()
+	s := bucketOf(t, config)
+	l, err := open(config, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := records(0, 30)
+	for i := range all {
+		all[i].Start = past.Add(-time.Duration(i) * time.Hour)
+	}
+	put(t, l, all)
+	if err := halt(l); err != nil {
+		t.Fatal(err)
+	}
+	m := &mortal{store: s, steps: 1000, dead: make(chan struct{})}
+	if l, err = open(config, m); err != nil {
+		t.Fatal(err)
+	}
+	if err := halt(l); err != nil {
+		t.Fatal(err)
+	}
+	if used := 1000 - m.steps; used > 6 { // of the present hour, and of the next if it has just begun
+		t.Errorf("%d requests", used)
+	}
+}
+
 // idle says whether all that was appended is in the bucket, counts included.
 func idle(l *Ledger) bool {
 	l.mu.Lock()

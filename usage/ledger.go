@@ -74,8 +74,8 @@ type numbers struct {
 
 // Open opens the ledger in config.Dir, or makes it, and takes up what an earlier
 // process left: segments it had not sealed are sealed with the records whose
-// checksums fit. The bucket need not be in reach. Open fails if another process has
-// the folder.
+// checksums fit. It reads all that waits, about a second for each GiB; the bucket need
+// not be in reach. Open fails if another process has the folder.
 func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err

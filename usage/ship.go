@@ -255,7 +255,9 @@ func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
 		if err := l.sendHour(ctx, hour, share, sequences); err != nil {
 			return err
 		}
-		l.tally.sent(hour, share, len(sequences))
+		if err := l.tally.sent(hour, share, len(sequences)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
