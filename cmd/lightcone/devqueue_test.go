@@ -92,7 +92,7 @@ func TestQueuedCallsOverHTTP(t *testing.T) {
 		heard.Store(r.URL.Path, r.Header.Get("Webhook-Signature")+" "+string(body))
 	}))
 	defer receiver.Close()
-	d := startDev(t, t.TempDir(), "--callback-network", "127.0.0.0/8")
+	d := startDev(t, t.TempDir(), "--callback-allow", "127.0.0.0/8")
 
 	// Waited for, it is as a call.
 	response, text := d.ask(t, "POST", "/function/echo", strings.NewReader("hello"), "Prefer", "respond-async, wait=20", "X-Callback-Url", receiver.URL+"/done", "Content-Type", "text/x")
