@@ -11,7 +11,7 @@ import (
 // The names of what the nodes keep.
 const (
 	workStream      = "WORK"      // calls to be run: work.<function>.<lane>.<tenant>
-	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, and the barriers of reads
+	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, the barriers of reads, and callbacks' attempts
 	keysStream      = "KEYS"      // idempotency keys: key.<tenant>.<hash>
 	deadStream      = "DEAD"      // calls that were given up: dead.<tenant>.<id>
 	callbacksStream = "CALLBACKS" // news for callers: callback.<tenant>.<id>
@@ -21,6 +21,7 @@ const (
 	duplicates     = 10 * time.Minute // a publish that is repeated within it is one
 	markerKeep     = time.Minute      // how long a record that has expired is seen to have
 	barrierSubject = "barrier"        // a read's tiny write, which proves a quorum
+	triesPrefix    = "tries."         // with the sequence of a callback's message: how many attempts there were
 	changedPrefix  = "changed."       // with tenant and id: a record was written; kept nowhere, nobody may count on it
 	cancelPrefix   = "cancel."        // with the id: a call was cancelled; kept nowhere either
 )
@@ -45,7 +46,7 @@ func (l layout) streams() []jetstream.StreamConfig {
 			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true, AllowDirect: true,
 		},
 		{
-			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject},
+			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject, triesPrefix + "*"},
 			MaxMsgsPerSubject: 1, MaxBytes: l.maxBytes,
 			AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerKeep, AllowDirect: true,
 			RePublish: &jetstream.RePublish{Source: "call.>", Destination: changedPrefix + ">", HeadersOnly: true},
@@ -74,16 +75,20 @@ func (l layout) buckets() []jetstream.ObjectStoreConfig {
 	}
 }
 
+// requestBound is for one request to JetStream: it is answered at once, or not at all
+// while nobody leads.
+const requestBound = 3 * time.Second
+
 // ensure makes the streams and object stores what l says they are, those that are
 // missing and those that are otherwise. Several may do it at once, and again.
 func ensure(ctx context.Context, js jetstream.JetStream, l layout) error {
 	for _, stream := range l.streams() {
-		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateStream(ctx, stream); return err }); err != nil {
 			return fmt.Errorf("make the stream %s: %w", stream.Name, err)
 		}
 	}
 	for _, bucket := range l.buckets() {
-		if _, err := js.CreateOrUpdateObjectStore(ctx, bucket); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateObjectStore(ctx, bucket); return err }); err != nil {
 			return fmt.Errorf("make the object store %s: %w", bucket.Bucket, err)
 		}
 	}
@@ -100,9 +105,15 @@ func present(ctx context.Context, js jetstream.JetStream, l layout) error {
 		names = append(names, "OBJ_"+bucket.Bucket)
 	}
 	for _, name := range names {
-		if _, err := js.Stream(ctx, name); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.Stream(ctx, name); return err }); err != nil {
 			return fmt.Errorf("find the stream %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func bounded(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestBound)
+	defer cancel()
+	return request(ctx)
 }

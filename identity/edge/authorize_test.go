@@ -89,6 +89,11 @@ func TestAuthorize(t *testing.T) {
 					t.Errorf("%s: %q, want %s: %q", got.Kind, got.Detail, test.kind, want)
 				}
 			}
+			outOfScope := test.kind == problem.Forbidden && test.presented != disabled.key.Text()
+			who, err := d.Identify([]byte(test.presented))
+			if (err == nil) != (test.kind == "" || outOfScope) || (who != "") != (err == nil) || err != nil && problem.Of(err).Kind != test.kind {
+				t.Errorf("whatever its scopes: %q, %v", who, err)
+			}
 		})
 	}
 }

@@ -72,27 +72,46 @@ func New(c Config) (*Directory, error) {
 // problem.Overloaded. It waits at most loadTimeout for a key that it has not seen,
 // and as long for its tenant.
 func (d *Directory) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
-	key, err := identity.ParseKey(presented)
+	key, facts, quota, err := d.identify(presented)
 	if err != nil {
-		return "", lightcone.Quota{}, identity.Unauthenticated()
-	}
-	now := d.clock.now()
-	held, err := d.authenticate(key, now)
-	if err != nil {
-		return "", lightcone.Quota{}, refusal(err)
-	}
-	facts := &held.value
-	tenant, err := d.tenants.findAgain(facts.tenant, &held.tenant, now)
-	if err != nil {
-		return "", lightcone.Quota{}, refusal(err)
-	}
-	if tenant.value.disabled {
-		return "", lightcone.Quota{}, problem.New(problem.Forbidden, "The tenant %s is disabled; ask the operator of this Lightcone.", facts.tenant)
+		return "", lightcone.Quota{}, err
 	}
 	if !facts.scopes.allow(function) {
 		return "", lightcone.Quota{}, identity.OutOfScope(key.ID(), function)
 	}
-	return facts.tenant, tenant.value.quota, nil
+	return facts.tenant, quota, nil
+}
+
+// Identify finds whose key was presented, whatever its scopes: for what all keys of a
+// tenant may do. Its errors, and its waits, are those of Authorize.
+func (d *Directory) Identify(presented []byte) (lightcone.TenantID, error) {
+	_, facts, _, err := d.identify(presented)
+	if err != nil {
+		return "", err
+	}
+	return facts.tenant, nil
+}
+
+// identify finds the key that was presented, and its tenant, which is not disabled.
+func (d *Directory) identify(presented []byte) (identity.Key, *keyFacts, lightcone.Quota, error) {
+	key, err := identity.ParseKey(presented)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, identity.Unauthenticated()
+	}
+	now := d.clock.now()
+	held, err := d.authenticate(key, now)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
+	}
+	facts := &held.value
+	tenant, err := d.tenants.findAgain(facts.tenant, &held.tenant, now)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
+	}
+	if tenant.value.disabled {
+		return identity.Key{}, nil, lightcone.Quota{}, problem.New(problem.Forbidden, "The tenant %s is disabled; ask the operator of this Lightcone.", facts.tenant)
+	}
+	return key, facts, tenant.value.quota, nil
 }
 
 // authenticate is what is known of a key that opens.
