@@ -141,3 +141,81 @@ func TestQueuedCallsOverHTTP(t *testing.T) {
 		t.Errorf("callback.key: %v, %v", info, err)
 	}
 }
+
+// TestDeadLettersByCommand: a call that is never done in its time is given up, and an
+// operator sees to it.
+func TestDeadLettersByCommand(t *testing.T) {
+	t.Parallel()
+	d := startDev(t, t.TempDir())
+	response, text := d.ask(t, "POST", "/async-function/resize?width=300", strings.NewReader(string(readBytes(t, photo))), "X-Timeout", "1ms")
+	id := response.Header.Get("X-Call-Id")
+	if response.StatusCode != 202 {
+		t.Fatalf("%s %s", response.Status, text)
+	}
+	dies := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); d.invocation(t, id).Status != "dead"; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: it is %+v", what, d.invocation(t, id))
+			}
+		}
+	}
+	dies("after all its attempts")
+	if response, text := d.ask(t, "GET", "/v1/invocations/"+id+"/result", nil); response.StatusCode != 409 {
+		t.Errorf("the result of a dead call: %s %s", response.Status, text)
+	}
+	command := func(args ...string) (int, string) {
+		t.Helper()
+		args = append(append([]string{"deadletter"}, args...), "--manage-url", "http://"+d.manage, "--operator-key-file", filepath.Join(d.data, "operator.key"))
+		code, stdout, stderr := runCommand(t, "", args...)
+		return code, stdout + stderr
+	}
+	input := filepath.Join(t.TempDir(), "input.jpg")
+	for _, test := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"list"}, exitOK, id},
+		{[]string{"list", "--tenant", "nobody"}, exitOK, "ID  TENANT"},
+		{[]string{"list", "--tenant", "*"}, exitFailed, "tenant"},
+		{[]string{"show", id, "--input", input}, exitOK, `"attempts": 4`},
+		{[]string{"show", "1"}, exitUsage, "want 26"},
+		{[]string{"show", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"}, exitFailed, "no dead letter"},
+		{[]string{"redrive"}, exitUsage, "ID is missing"},
+		{[]string{"redrive", id}, exitOK, "redriven " + id},
+	} {
+		if code, said := command(test.args...); code != test.code || !strings.Contains(said, test.says) {
+			t.Errorf("deadletter %v: %d %s, want %d and %q", test.args, code, said, test.code, test.says)
+		}
+	}
+	if got := readBytes(t, input); string(got) != string(readBytes(t, photo)) {
+		t.Errorf("its input came back with %d bytes", len(got))
+	}
+	within(t, "it is queued again", func() bool { return d.invocation(t, id).Status != "dead" })
+	dies("again")
+	if code, said := command("drop", id); code != exitOK || !strings.Contains(said, "dropped "+id) {
+		t.Errorf("drop: %d %s", code, said)
+	}
+	if code, said := command("drop", id); code != exitFailed || !strings.Contains(said, "no dead letter") {
+		t.Errorf("drop again: %d %s", code, said)
+	}
+}
+
+func TestAsyncFlagsGoTogether(t *testing.T) {
+	t.Setenv(envKey, "lc_demo_secret")
+	for args, says := range map[string]string{
+		"call echo --detach":                         "give --async with it",
+		"call echo --callback https://a.example":     "give --async with it",
+		"call echo --async --wait=-1s":               "want more than 0",
+		"call echo --async --detach --wait 1s":       "leave one out",
+		"call echo --async --detach --skip-existing": "leave one out",
+		"call echo --async --in .":                   "name the folder for the outputs with --out",
+		"invocation show x":                          "want 26",
+		"invocation result":                          "ID is missing",
+	} {
+		if code, _, stderr := runCommand(t, "", strings.Fields(args)...); code != exitUsage || !strings.Contains(stderr, says) {
+			t.Errorf("%s: %d %s, want %q", args, code, stderr, says)
+		}
+	}
+}
