@@ -11,14 +11,19 @@ type Outcome uint8
 
 // The outcomes. A function that answers with an error of its own has answered.
 const (
-	Untold   Outcome = iota // it was not run, or nobody knows what came of it, or it ran out of time
+	Untold   Outcome = iota // it was not run, or nobody knows what came of it
 	Answered                // the function answered
+	Stopped                 // its deadline passed while the function worked on it, and the process was stopped
 	Crashed                 // the function's process died of it
 )
 
+// costly is whether the call has cost a process.
+func (o Outcome) costly() bool { return o == Stopped || o == Crashed }
+
 // BreakerRules say when the calls of a tenant are held back because they crash
-// functions, and for how long. A call that crashes costs a slot for as long as a
-// process takes to start, so such calls cost other tenants.
+// functions, and for how long. A call that crashes, or has to be stopped, costs a slot
+// for as long as a process takes to start, so such calls cost other tenants. Below,
+// both are crashes.
 type BreakerRules struct {
 	Calls   int     // how many of the tenant's last calls are looked at, 1 to 32
 	Crashes int     // of them, so many must have crashed, 1 to Calls
@@ -74,13 +79,17 @@ type breaker struct {
 	seen    uint8  // how many calls are in history
 	trips   uint8
 	probing bool
-	crashed bool // there is something to remember
+	costly  bool // there is something to remember
+	crashed bool // and it is not only that calls were stopped, as any caller may have wanted
 }
+
+// confines is whether the tenant's calls should keep to the tenant's shard.
+func (b *breaker) confines() bool { return b.crashed || b.trips > 0 }
 
 // forget drops what is older than Memory, and what a clock that was set back would
 // keep for too long.
 func (b *breaker) forget(r *BreakerRules, now int64) {
-	if !b.crashed {
+	if !b.costly {
 		return
 	}
 	b.last = min(b.last, now)
@@ -114,12 +123,12 @@ func (b *breaker) record(r *BreakerRules, outcome Outcome, probe bool, now int64
 	if probe {
 		b.probing = false
 	}
-	if outcome == Crashed {
-		b.last, b.crashed = now, true
+	if outcome.costly() {
+		b.last, b.costly, b.crashed = now, true, b.crashed || outcome == Crashed
 	}
 	switch {
 	case outcome == Untold:
-	case probe && outcome == Crashed:
+	case probe && outcome.costly():
 		b.open(r, now)
 	case probe:
 		b.trips, b.history, b.seen, b.until = 0, 0, 0, now
@@ -138,7 +147,7 @@ func (b *breaker) open(r *BreakerRules, now int64) {
 
 func (b *breaker) push(r *BreakerRules, outcome Outcome) {
 	b.history <<= 1
-	if outcome == Crashed {
+	if outcome.costly() {
 		b.history |= 1
 	}
 	b.history &= uint32(1<<r.Calls - 1)
