@@ -42,7 +42,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 		name string
 		do   func() error
 	}{
-		{"three racks, joined by a bridge", func() error { return plug(ctx) }},
+		{"three racks, joined by a bridge", func() error { return network().Plug(ctx) }},
 		{"Consul's server", func() error { return c.startConsul(edge()) }},
 		{"Consul's policies and the agents' tokens", func() error {
 			if err := c.admitAgents(ctx); err != nil {
@@ -60,7 +60,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			if err != nil {
 				return err
 			}
-			if err := c.start(releases, "", self, "serve-releases"); err != nil {
+			if err := c.start(releases, edge(), self, "serve-releases"); err != nil {
 				return err
 			}
 			return c.awaitAnswer(ctx, releases, "http://"+releaseAddress+"/healthz")
@@ -147,7 +147,7 @@ func (c *cluster) mayStart(ctx context.Context) error {
 			return fmt.Errorf("%s is missing: `make cluster` installs it on Debian (iproute2, util-linux, haproxy, redis-server)", program)
 		}
 	}
-	if err := ip(ctx, "link show %s", bridge); err == nil {
+	if err := command(ctx, "ip", "link", "show", bridge); err == nil {
 		return fmt.Errorf("there is a network interface %s already: `make cluster-down` removes it", bridge)
 	}
 	for _, port := range []struct{ address, what string }{
