@@ -9,7 +9,8 @@ import (
 // Outcome is what became of an admitted call, as far as the breaker cares.
 type Outcome uint8
 
-// The outcomes. A function that answers with an error of its own has answered.
+// The outcomes, in the order of what they cost. A function that answers with an error of
+// its own has answered.
 const (
 	Untold   Outcome = iota // it was not run, or nobody knows what came of it
 	Answered                // the function answered
@@ -18,7 +19,7 @@ const (
 )
 
 // costly is whether the call has cost a process.
-func (o Outcome) costly() bool { return o == Stopped || o == Crashed }
+func (o Outcome) costly() bool { return o >= Stopped }
 
 // BreakerRules say when the calls of a tenant are held back because they crash
 // functions, and for how long. A call that crashes, or has to be stopped, costs a slot
@@ -79,17 +80,17 @@ type breaker struct {
 	seen    uint8  // how many calls are in history
 	trips   uint8
 	probing bool
-	costly  bool // there is something to remember
-	crashed bool // and it is not only that calls were stopped, as any caller may have wanted
+	worst   Outcome // of what is remembered; Untold = there is nothing
 }
 
-// confines is whether the tenant's calls should keep to the tenant's shard.
-func (b *breaker) confines() bool { return b.crashed || b.trips > 0 }
+// confines is whether the tenant's calls should keep to the tenant's shard. That some
+// were stopped is no reason: their callers may just be hasty.
+func (b *breaker) confines() bool { return b.worst == Crashed || b.trips > 0 }
 
 // forget drops what is older than Memory, and what a clock that was set back would
 // keep for too long.
 func (b *breaker) forget(r *BreakerRules, now int64) {
-	if !b.costly {
+	if b.worst == Untold {
 		return
 	}
 	b.last = min(b.last, now)
@@ -124,7 +125,7 @@ func (b *breaker) record(r *BreakerRules, outcome Outcome, probe bool, now int64
 		b.probing = false
 	}
 	if outcome.costly() {
-		b.last, b.costly, b.crashed = now, true, b.crashed || outcome == Crashed
+		b.last, b.worst = now, max(b.worst, outcome)
 	}
 	switch {
 	case outcome == Untold:
