@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// InProcess is a node in this process, reached without a socket.
+type InProcess interface {
+	InProcessConn() (net.Conn, error)
+}
+
+// Config says how a client finds the queue's nodes, and the bounds that all clients
+// of one queue have to agree on.
+type Config struct {
+	Servers   []string  // host:port of the nodes' client listeners; not used with InProcess
+	InProcess InProcess // the one node of `lightcone dev`, or nil
+
+	User, Password string
+	TLS            *tls.Config // nil = no TLS: loopback and tests
+
+	Name     string // who this is, in the nodes' logs
+	Replicas int    // copies of everything: 1 for one node, 3 for three; 0 = 1
+	Limits   Limits // a zero field has its default
+	Logger   *slog.Logger
+}
+
+// Limits bound what the queue holds and how long it tries. The zero value of a field
+// means its default. The first four belong to the streams: clients that say something
+// else change them for all.
+type Limits struct {
+	TenantShare int           // most calls that one tenant may have queued for one function; 20 000
+	MaxCalls    int64         // most calls queued in all; 1 000 000
+	MaxBytes    int64         // most bytes of queued calls, and as many again of records and results; 8 GiB
+	Keep        time.Duration // how long the state and the result of a finished call stay; 24 h
+
+	MaxAge   time.Duration // a call that is older is not run any more; 6 h
+	Attempts int           // times that a function is given a call before it is dead; 4
+
+	BackOffBase time.Duration // ceiling of the first wait before a call is tried again; 1 s
+	BackOffMost time.Duration // and of every wait; 2 min
+	Patience    time.Duration // how long a call to the queue goes on trying when its context has no deadline; 10 s
+
+	CallbackAttempts int           // times that a callback is tried before it is given up; 12
+	CallbackBackOff  time.Duration // ceiling of the first wait between them, doubling to 30 min; 2 s
+}
+
+// The fixed sizes of the queue.
+const (
+	// Lanes is how many FIFO lanes each function has.
+	Lanes = 8
+	// LanesPerTenant is how many of them a tenant's calls go to.
+	LanesPerTenant = 2
+	// MostInline is the longest input or result, in bytes, that rides in a message;
+	// longer ones go to the object store.
+	MostInline = 1 << 20
+	// DeadKeep is how long a dead letter stays.
+	DeadKeep = 14 * 24 * time.Hour
+)
+
+const (
+	ackWait       = 15 * time.Second // a call whose worker is silent for so long is taken again
+	heartbeat     = 5 * time.Second
+	callbackAfter = 30 * time.Minute // the longest ceiling between two tries of a callback
+)
+
+// withDefaults fills what was left out.
+func (l Limits) withDefaults() Limits {
+	fill(&l.TenantShare, 20_000)
+	fill(&l.MaxCalls, 1_000_000)
+	fill(&l.MaxBytes, 8<<30)
+	fill(&l.Keep, 24*time.Hour)
+	fill(&l.MaxAge, 6*time.Hour)
+	fill(&l.Attempts, 4)
+	fill(&l.BackOffBase, time.Second)
+	fill(&l.BackOffMost, 2*time.Minute)
+	fill(&l.Patience, 10*time.Second)
+	fill(&l.CallbackAttempts, 12)
+	fill(&l.CallbackBackOff, 2*time.Second)
+	return l
+}
+
+func fill[T int | int64 | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
