@@ -63,7 +63,7 @@ func begin(ctx context.Context, dir string) (*region, error) {
 		}
 	}
 	var err error
-	if r.queue, err = connect(dir, "drill", servers()); err != nil {
+	if r.queue, err = connect(filepath.Dir(dir), "drill", servers()); err != nil {
 		return r, err
 	}
 	return r, r.awaitReady(ctx)
@@ -96,7 +96,7 @@ func (r *region) nodeDir(i int) string { return filepath.Join(r.dir, "node-"+str
 
 func (r *region) startNode(i int) error {
 	name := "node-" + strconv.Itoa(i)
-	p, err := start(&network.Hosts[i], name, r.log(name), "node", "-index", strconv.Itoa(i), "-dir", r.nodeDir(i), "-secrets", filepath.Dir(r.dir))
+	p, err := start(&network.Hosts[i], name, r.log(name), "node", "-index", strconv.Itoa(i), "-keep", r.nodeDir(i), "-drills", filepath.Dir(r.dir))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (r *region) startClient(at int) error {
 		on, first = &network.Hosts[at], []string{serverOf(at)}
 	}
 	p, err := start(on, name, r.log(name), "client", "-number", strconv.Itoa(len(r.clients)), "-servers", strings.Join(first, ","),
-		"-journal", r.journal(name), "-secrets", filepath.Dir(r.dir))
+		"-journal", r.journal(name), "-drills", filepath.Dir(r.dir))
 	if err == nil {
 		r.clients = append(r.clients, p)
 	}
@@ -124,7 +124,7 @@ func (r *region) startClient(at int) error {
 func (r *region) startWorker(args ...string) error {
 	name := "worker-" + strconv.Itoa(len(r.workers))
 	p, err := start(nil, name, r.log(name), append([]string{"worker", "-servers", strings.Join(servers(), ","),
-		"-journal", r.journal(name), "-secrets", filepath.Dir(r.dir)}, args...)...)
+		"-journal", r.journal(name), "-drills", filepath.Dir(r.dir)}, args...)...)
 	if err == nil {
 		r.workers = append(r.workers, p)
 	}

@@ -1,0 +1,88 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The names of what the nodes keep.
+const (
+	workStream      = "WORK"      // calls to be run: work.<function>.<lane>.<tenant>
+	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, and the barriers of reads
+	keysStream      = "KEYS"      // idempotency keys: key.<tenant>.<hash>
+	deadStream      = "DEAD"      // calls that were given up: dead.<tenant>.<id>
+	callbacksStream = "CALLBACKS" // news for callers: callback.<tenant>.<id>
+	inputsBucket    = "INPUTS"    // inputs that are too large for a message
+	resultsBucket   = "RESULTS"   // and results
+
+	duplicates     = 10 * time.Minute // a publish that is repeated within it is one
+	markerKeep     = time.Minute      // how long a record that has expired is seen to have
+	barrierSubject = "barrier"        // a read's tiny write, which proves a quorum
+)
+
+// layout is how the streams are bounded.
+type layout struct {
+	replicas int           // copies of everything
+	share    int64         // messages that a tenant may have in one lane
+	maxCalls int64         // messages of WORK
+	maxBytes int64         // bytes of WORK, and of CALLS, INPUTS and RESULTS each
+	keep     time.Duration // of keys, and of the objects of calls that have ended
+	maxAge   time.Duration // of a call in the queue
+	deadKeep time.Duration
+}
+
+// streams are the configurations: file storage and refusal when full, all of them.
+func (l layout) streams() []jetstream.StreamConfig {
+	all := []jetstream.StreamConfig{
+		{
+			Name: workStream, Subjects: []string{"work.*.*.*"}, Retention: jetstream.WorkQueuePolicy,
+			MaxMsgs: l.maxCalls, MaxBytes: l.maxBytes,
+			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true,
+		},
+		{
+			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject},
+			MaxMsgsPerSubject: 1, MaxBytes: l.maxBytes,
+			AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerKeep, AllowDirect: true,
+		},
+		{
+			Name: keysStream, Subjects: []string{"key.*.*"},
+			MaxMsgsPerSubject: 1, MaxAge: l.keep, MaxBytes: l.maxBytes, AllowDirect: true,
+		},
+		{Name: deadStream, Subjects: []string{"dead.*.*"}, MaxMsgsPerSubject: 1, MaxAge: l.deadKeep, MaxBytes: l.maxBytes, AllowDirect: true},
+		{Name: callbacksStream, Subjects: []string{"callback.*.*"}, Retention: jetstream.WorkQueuePolicy, MaxBytes: l.maxBytes},
+	}
+	for i := range all {
+		s := &all[i]
+		s.Storage, s.Discard, s.Replicas = jetstream.FileStorage, jetstream.DiscardNew, l.replicas
+		s.Duplicates, s.Compression = duplicates, jetstream.NoCompression
+	}
+	return all
+}
+
+// buckets are the object stores. An object that nobody has removed by then belongs to
+// no call that could still be run or read.
+func (l layout) buckets() []jetstream.ObjectStoreConfig {
+	return []jetstream.ObjectStoreConfig{
+		{Bucket: inputsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.deadKeep + l.maxAge},
+		{Bucket: resultsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.maxAge + 2*l.keep},
+	}
+}
+
+// ensure makes the streams and object stores what l says they are, those that are
+// missing and those that are otherwise. Several may do it at once, and again.
+func ensure(ctx context.Context, js jetstream.JetStream, l layout) error {
+	for _, stream := range l.streams() {
+		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+			return fmt.Errorf("make the stream %s: %w", stream.Name, err)
+		}
+	}
+	for _, bucket := range l.buckets() {
+		if _, err := js.CreateOrUpdateObjectStore(ctx, bucket); err != nil {
+			return fmt.Errorf("make the object store %s: %w", bucket.Bucket, err)
+		}
+	}
+	return nil
+}
