@@ -21,7 +21,7 @@ type Load struct {
 type FunctionLoad struct {
 	Name           lightcone.FunctionName
 	Slots          int           // calls it runs at once now; 0 while draining or not ready
-	Busy           int           // calls that are running
+	Busy           int           // of them, those that run a call, whoever gave it to the worker
 	DefaultTimeout time.Duration // see functions.Spec
 	MaxTimeout     time.Duration // see functions.Spec
 	MaxBodyBytes   int64         // see functions.Spec
