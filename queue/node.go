@@ -28,8 +28,8 @@ type NodeConfig struct {
 	Certificate    []byte // PEM, for NodeName, to be a server and a client
 	Key            []byte // PEM
 
-	MaxStoreBytes int64 // most bytes on disk
-	Logger        *slog.Logger
+	MaxStoreBytes int64        // most bytes on disk
+	Logger        *slog.Logger `json:"-"`
 }
 
 // RouteConfig makes a node one of several.

@@ -3,6 +3,7 @@ package queue
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -42,8 +43,9 @@ func (c NodeConfig) validate() error {
 const (
 	clusterName = "lightcone"
 	routeUser   = "node"
-	systemUser  = "system" // of this process, in system connections to itself
-	systemSpace = "$SYS"   // the account in which JetStream itself is administrated
+	systemUser  = "system"    // this process, when it administrates the node
+	systemSpace = "$SYS"      // the server's account in which JetStream itself is administrated
+	clientSpace = "LIGHTCONE" // the account of clients and their streams
 
 	routePing        = 2 * time.Second // between nodes; routeMisses unanswered, and the connection is closed
 	routeMisses      = 3
@@ -58,7 +60,10 @@ const (
 // make it lose what it acknowledged is off, and has no setting.
 func (n *Node) options(peers []string) (*server.Options, error) {
 	c := n.config
-	system := server.NewAccount(systemSpace)
+	accounts, err := n.accounts()
+	if err != nil {
+		return nil, err
+	}
 	o := &server.Options{
 		ServerName:          n.name,
 		NoSigs:              true,
@@ -74,14 +79,11 @@ func (n *Node) options(peers []string) (*server.Options, error) {
 		MaxPingsOut:         clientMisses,
 		LameDuckDuration:    handOver,
 		LameDuckGracePeriod: handOverNotice,
-		SystemAccount:       systemSpace,
-		Accounts:            []*server.Account{system},
-		Users:               []*server.User{{Username: systemUser, Password: n.system, Account: system}},
 
 		DisableJetStreamBanner: true,
 	}
-	if c.Password != "" {
-		o.Users = append(o.Users, &server.User{Username: c.User, Password: c.Password})
+	if err := o.ProcessConfigString(accounts); err != nil {
+		return nil, fmt.Errorf("the node's accounts: %w", err)
 	}
 	if c.Listen == "" && c.Routes == nil {
 		return o, nil
@@ -108,6 +110,32 @@ func (n *Node) options(peers []string) (*server.Options, error) {
 		})
 	}
 	return o, err
+}
+
+// accounts are the clients' and the system's, as the server's configuration has them.
+// The clients' is one of its own: with no other than the server's default account,
+// whoever shows no password is let into that.
+func (n *Node) accounts() (string, error) {
+	type user struct {
+		Name     string `json:"user"`
+		Password string `json:"password"`
+	}
+	type account struct {
+		JetStream bool   `json:"jetstream,omitempty"`
+		Users     []user `json:"users"`
+	}
+	clients := account{JetStream: true}
+	if n.config.Password != "" {
+		clients.Users = []user{{n.config.User, n.config.Password}}
+	}
+	text, err := json.Marshal(map[string]any{
+		"accounts": map[string]account{
+			clientSpace: clients,
+			systemSpace: {Users: []user{{systemUser, n.system}}},
+		},
+		"system_account": systemSpace,
+	})
+	return string(text), err // JSON is such a configuration, too
 }
 
 // apply makes o those of one node of several.
