@@ -3,156 +3,158 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"lightcone"
-	"lightcone/functions"
+	"lightcone/internal/retry"
 )
 
 // Client is a gateway's, a worker's or an operator's way to the queue. Make it with
 // Connect. Its methods are safe for concurrent use. Their errors are problems: besides
 // those that each names, problem.Overloaded with RetryAfter when the queue has no
 // quorum or cannot be reached in time.
-type Client struct{}
+type Client struct {
+	*protocol
+	conf      Config
+	logger    *slog.Logger
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	store     *store
+	warehouse *objects
+
+	ready      atomic.Pointer[error] // why the streams are not known to exist; nil once they are
+	ending     context.Context
+	end        context.CancelFunc
+	background sync.WaitGroup
+	closed     chan struct{} // by nats, when the connection is closed for good
+}
+
+const (
+	connectPatience = 2 * time.Second // for one node to let the client in
+	reconnectWait   = 250 * time.Millisecond
+	pingEvery       = 2 * time.Second // to the node: one that is silent for two of them is left for another
+	ensureFor       = 20 * time.Second
+)
 
 // Connect makes a client. It does not wait for the nodes: it goes on trying to reach
 // them, and to create the streams that are missing, until Close. Its errors are of
 // the Config.
-func Connect(conf Config) (*Client, error) { return nil, errors.ErrUnsupported }
+func Connect(conf Config) (*Client, error) {
+	conf.Limits = conf.Limits.withDefaults()
+	conf.Replicas = max(conf.Replicas, 1)
+	switch {
+	case conf.Logger == nil:
+		return nil, errors.New("connect to the queue: there is no logger")
+	case conf.InProcess == nil && len(conf.Servers) == 0:
+		return nil, errors.New("connect to the queue: there are neither addresses of nodes nor a node in this process")
+	}
+	c := &Client{conf: conf, logger: conf.Logger, closed: make(chan struct{})}
+	c.ending, c.end = context.WithCancel(context.Background())
+	waiting := errors.New("the queue's streams have not been found yet")
+	c.ready.Store(&waiting)
+	var err error
+	if c.nc, err = c.options().Connect(); err != nil {
+		return nil, fmt.Errorf("connect to the queue: %w", err)
+	}
+	if c.js, err = jetstream.New(c.nc); err == nil {
+		c.store = &store{nc: c.nc, js: c.js, limits: conf.Limits, spawn: c.background.Go}
+		c.store.lengths.heard = make(map[lightcone.FunctionName]*heardLengths)
+		c.store.barrier = barrier{write: c.store.writeBarrier, spawn: c.background.Go}
+		err = c.store.snaps.open(c.nc)
+	}
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("connect to the queue: %w", err)
+	}
+	c.warehouse = &objects{js: c.js}
+	c.protocol = &protocol{
+		ledger: c.store, outbox: c.store, warehouse: c.warehouse,
+		limits: conf.Limits, now: time.Now, random: rand.Float64,
+	}
+	c.background.Go(c.ensureStreams)
+	return c, nil
+}
+
+func (c *Client) options() nats.Options {
+	o := nats.GetDefaultOptions()
+	o.Name = c.conf.Name
+	for _, server := range c.conf.Servers {
+		o.Servers = append(o.Servers, "nats://"+server)
+	}
+	o.User, o.Password = c.conf.User, c.conf.Password
+	if o.TLSConfig = c.conf.TLS; o.TLSConfig != nil {
+		o.Secure = true
+	}
+	if c.conf.InProcess != nil {
+		o.InProcessServer = c.conf.InProcess
+	}
+	o.Timeout = connectPatience
+	o.RetryOnFailedConnect, o.MaxReconnect, o.ReconnectWait = true, -1, reconnectWait
+	o.ReconnectBufSize = -1 // what cannot be sent now fails now, and is tried again by who knows its deadline
+	o.PingInterval, o.MaxPingsOut = pingEvery, 2
+	o.IgnoreAuthErrorAbort = true // a password that is being changed
+	o.ClosedCB = func(*nats.Conn) { close(c.closed) }
+	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {
+		c.logger.Warn("the queue's node is gone; looking for another", "error", err)
+	}
+	o.ReconnectedCB = func(nc *nats.Conn) { c.logger.Info("the queue's node is there", "node", nc.ConnectedServerName()) }
+	o.AsyncErrorCB = func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		c.logger.Warn("the queue's connection", "error", err)
+	}
+	return o
+}
+
+// ensureStreams goes on until the streams are what they have to be.
+func (c *Client) ensureStreams() {
+	l := c.conf.Limits
+	want := layout{
+		replicas: c.conf.Replicas, share: int64(max(1, l.TenantShare/LanesPerTenant)), maxCalls: l.MaxCalls, maxBytes: l.MaxBytes,
+		keep: l.Keep, maxAge: l.MaxAge, deadKeep: DeadKeep,
+	}
+	for failures := 1; c.ending.Err() == nil; failures++ {
+		ctx, cancel := context.WithTimeout(c.ending, ensureFor)
+		err := ensure(ctx, c.js, want)
+		if err == nil {
+			_, err = c.store.publishOnce(ctx, &nats.Msg{Subject: barrierSubject}) // reads count on its being there
+		}
+		cancel()
+		if err == nil {
+			c.ready.Store(nil)
+			return
+		}
+		c.ready.Store(&err)
+		if failures%20 == 1 {
+			c.logger.Info("the queue's streams are not there yet", "error", err)
+		}
+		_ = retry.Pause(c.ending, retry.BackOff(failures, 100*time.Millisecond, 2*time.Second, rand.Float64()))
+	}
+}
 
 // Ready says why the queue cannot be used now, or nil: there is a node, and the
 // streams exist.
-func (c *Client) Ready() error { return errors.ErrUnsupported }
-
-// Close ends the client and waits for what it runs in the background. Work and
-// Deliver are to have returned before.
-func (c *Client) Close() {}
-
-// Accept queues a call. Without an error a quorum has it on disk, and it will end.
-// With an idempotency key that the tenant used for this function within Limits.Keep,
-// it answers with the first call, whatever became of it. It keeps nothing of q.
-//
-// Errors: problem.KeyReused when the key came with another call;
-// problem.LimitReached with Quota "queued_calls" when the tenant's share of the
-// function's queue is full; problem.Overloaded when the whole queue is full, or when
-// there is no quorum: then the call may have been accepted all the same, as Detail
-// says. A refused call keeps its key: it may be repeated, not replaced.
-func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Invocation, error) {
-	return lightcone.Invocation{}, errors.ErrUnsupported
+func (c *Client) Ready() error {
+	if !c.nc.IsConnected() {
+		return fmt.Errorf("queue: no node of %v can be reached", c.conf.Servers)
+	}
+	if err := c.ready.Load(); err != nil {
+		return fmt.Errorf("queue: %w", *err)
+	}
+	return nil
 }
 
-// Find is the call's state, linearizable. Error: problem.NotFound for ids that the
-// tenant does not have, and after Limits.Keep.
-func (c *Client) Find(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (lightcone.Invocation, error) {
-	return lightcone.Invocation{}, errors.ErrUnsupported
+// Close ends the client and waits for what it runs in the background. Work, Deliver
+// and Tend are to have returned before.
+func (c *Client) Close() {
+	c.end()
+	c.background.Wait()
+	c.nc.Close()
+	<-c.closed
 }
-
-// Await is Find that returns as soon as the call has ended, or else, without an
-// error, with its state when ctx ends. Its errors are Find's.
-func (c *Client) Await(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (lightcone.Invocation, error) {
-	return lightcone.Invocation{}, errors.ErrUnsupported
-}
-
-// Result is what a succeeded or failed call came to. Errors: problem.NotFound as in
-// Find; problem.NotFinished while there is no result, or when there never will be
-// (cancelled, dead).
-func (c *Client) Result(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (functions.Result, error) {
-	return functions.Result{}, errors.ErrUnsupported
-}
-
-// Cancel takes a call back: it is not run any more, and if it runs its worker kills
-// it, at once in the usual case and within 5 s in any. It answers with the state after
-// it; a call that has ended is left as it is. Errors: problem.NotFound as in Find.
-func (c *Client) Cancel(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (lightcone.Invocation, error) {
-	return lightcone.Invocation{}, errors.ErrUnsupported
-}
-
-// WorkConfig is what a worker takes calls for.
-type WorkConfig struct {
-	Function lightcone.FunctionName
-	AtOnce   int         // most queued calls that run at once; 1 or more
-	Room     func() bool // whether a call may start now: a slot is idle beyond the reserve; called often
-
-	// Run runs one attempt: the end of ctx kills it (the call's timeout, or a cancel).
-	// The call's Deadline is set; call.Body and what it puts into answer are its own
-	// until it returns. Its errors are problems, as the sync path knows them;
-	// problem.Overloaded says that the function has not seen the call.
-	Run func(ctx context.Context, call *functions.Call, answer *functions.Answer) error
-}
-
-// Work takes and runs calls of one function until ctx ends. Then it takes no more,
-// lets those that run finish, and returns nil. Errors are of the WorkConfig. A queue
-// that cannot be reached is no error: it waits for it.
-func (c *Client) Work(ctx context.Context, w WorkConfig) error { return errors.ErrUnsupported }
-
-// Backlog is how much a function has waiting.
-type Backlog struct {
-	Function lightcone.FunctionName
-	Waiting  int           // calls that no worker has had yet
-	Running  int           // calls that a worker has, or that wait to be tried again
-	Oldest   time.Duration // how long the oldest of the Waiting has waited; 0 = none waits
-}
-
-// Backlogs lists the functions that have calls queued or running, by name. It is a
-// measurement, not linearizable.
-func (c *Client) Backlogs(ctx context.Context) ([]Backlog, error) { return nil, errors.ErrUnsupported }
-
-// DeadLetter is a call that was given up: attempts or age used up.
-type DeadLetter struct {
-	Invocation  lightcone.Invocation // as it died; Error says why
-	Timeout     time.Duration
-	Callback    string
-	Query       []byte
-	ContentType []byte
-	Accept      []byte
-	InputBytes  int64
-	Input       []byte // nil in lists, and when it is over MostInline
-	Generation  int    // times that it was redriven
-}
-
-// DeadLetters lists dead letters of a tenant ("" = of all) by id, those after a given
-// id (zero = from the first), at most so many.
-func (c *Client) DeadLetters(ctx context.Context, tenant lightcone.TenantID, after lightcone.CallID, most int) ([]DeadLetter, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// DeadLetter is one dead letter with its input. Error: problem.NotFound.
-func (c *Client) DeadLetter(ctx context.Context, id lightcone.CallID) (DeadLetter, error) {
-	return DeadLetter{}, errors.ErrUnsupported
-}
-
-// Redrive queues a dead call again, with all its attempts. Killed at any point, it may
-// be repeated. Errors: problem.NotFound; problem.LimitReached and problem.Overloaded
-// as in Accept.
-func (c *Client) Redrive(ctx context.Context, id lightcone.CallID) (lightcone.Invocation, error) {
-	return lightcone.Invocation{}, errors.ErrUnsupported
-}
-
-// Drop removes a dead letter for good. Error: problem.NotFound.
-func (c *Client) Drop(ctx context.Context, id lightcone.CallID) error { return errors.ErrUnsupported }
-
-// Callback is the news of a call's end for the URL that its caller named.
-type Callback struct {
-	Invocation lightcone.Invocation
-	URL        string
-	Result     functions.Result // of succeeded and failed calls; without Body when that is Omitted
-	Omitted    bool             // the result is over MostInline: it has to be fetched
-	Attempt    int              // 1 for the first try of this callback
-	Attempts   int              // how often it will be tried at most
-}
-
-// Deliver hands out callbacks until ctx ends, each again with back-off until deliver
-// returns nil or Limits.CallbackAttempts are used up; errors of the kinds
-// problem.BadParameter and problem.Forbidden are final at once. Each is handed out at
-// least once, some at once up to atOnce. deliver is to return within 30 s. It runs on
-// the queue's nodes.
-func (c *Client) Deliver(ctx context.Context, atOnce int, deliver func(context.Context, *Callback) error) error {
-	return errors.ErrUnsupported
-}
-
-// Sweep removes the inputs in the object store that no call needs any more, once, and
-// says how many. Anybody may run it, at any time.
-func (c *Client) Sweep(ctx context.Context) (int, error) { return 0, errors.ErrUnsupported }
-
-// Tend sweeps now and then until ctx ends. It runs on the queue's nodes.
-func (c *Client) Tend(ctx context.Context) error { return errors.ErrUnsupported }

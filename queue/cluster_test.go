@@ -219,8 +219,8 @@ func whole(t *testing.T, js jetstream.JetStream, stream string, copies int) {
 	})
 }
 
-// fill publishes count messages to one tenant's calls, each until it is acknowledged.
-func fill(t *testing.T, js jetstream.JetStream, from, count int) {
+// publish sends count messages to one tenant's calls, each until it is acknowledged.
+func publish(t *testing.T, js jetstream.JetStream, from, count int) {
 	t.Helper()
 	for i := from; i < from+count; i++ {
 		eventually(t, "an acknowledgement", func(ctx context.Context) error {
@@ -247,4 +247,10 @@ func kept(t *testing.T, js jetstream.JetStream, stream string) uint64 {
 // small is a layout for tests.
 func small(replicas int) layout {
 	return layout{replicas: replicas, share: 1000, maxCalls: 10_000, maxBytes: 64 << 20, keep: time.Hour, maxAge: time.Hour, deadKeep: time.Hour}
+}
+
+// eventuallyEnsure makes the streams, on three nodes that may have just started.
+func eventuallyEnsure(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	eventually(t, "the streams", func(ctx context.Context) error { return ensure(ctx, js, small(3)) })
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -68,22 +69,16 @@ const (
 
 // withDefaults fills what was left out.
 func (l Limits) withDefaults() Limits {
-	fill(&l.TenantShare, 20_000)
-	fill(&l.MaxCalls, 1_000_000)
-	fill(&l.MaxBytes, 8<<30)
-	fill(&l.Keep, 24*time.Hour)
-	fill(&l.MaxAge, 6*time.Hour)
-	fill(&l.Attempts, 4)
-	fill(&l.BackOffBase, time.Second)
-	fill(&l.BackOffMost, 2*time.Minute)
-	fill(&l.Patience, 10*time.Second)
-	fill(&l.CallbackAttempts, 12)
-	fill(&l.CallbackBackOff, 2*time.Second)
+	l.TenantShare = cmp.Or(l.TenantShare, 20_000)
+	l.MaxCalls = cmp.Or(l.MaxCalls, 1_000_000)
+	l.MaxBytes = cmp.Or(l.MaxBytes, 8<<30)
+	l.Keep = cmp.Or(l.Keep, 24*time.Hour)
+	l.MaxAge = cmp.Or(l.MaxAge, 6*time.Hour)
+	l.Attempts = cmp.Or(l.Attempts, 4)
+	l.BackOffBase = cmp.Or(l.BackOffBase, time.Second)
+	l.BackOffMost = cmp.Or(l.BackOffMost, 2*time.Minute)
+	l.Patience = cmp.Or(l.Patience, 10*time.Second)
+	l.CallbackAttempts = cmp.Or(l.CallbackAttempts, 12)
+	l.CallbackBackOff = cmp.Or(l.CallbackBackOff, 2*time.Second)
 	return l
-}
-
-func fill[T int | int64 | time.Duration](field *T, value T) {
-	if *field <= 0 {
-		*field = value
-	}
 }

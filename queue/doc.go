@@ -2,22 +2,25 @@
 // fsync, over the loss of any minority of its nodes. Inside is NATS JetStream;
 // nobody else knows it.
 //
-// A call's life, as its record tells it (decide.go holds the rules):
+// A call's life, as its record tells it (the rules are in decide.go, the order of the
+// steps in protocol.go):
 //
-//	             take                    answered (status below 400)
-//	 accept      attempts+1   +---------+ -------------------------> succeeded
-//	+--------+ -------------> |         | refused (4xx, or a problem that
-//	| queued |                | running |  blames the input) -------> failed
-//	+--------+ <------------- |         |
-//	  |  | ^  crash, 5xx, time-+---------+ ---+
-//	  |  | |  out: back off     |   ^  | the same, and no attempt
-//	  |  | |  not seen by the   |   |  | or no time is left
-//	  |  | |  function:         +---+  |
-//	  |  | |  attempts-1        taken  |
-//	  |  | |                    again: the worker is lost
-//	  |  | +---------------- redrive ---- dead <---- too old to be run
-//	  |  +----------------------------------^
-//	  +--- cancel (also while running) --> cancelled
+//	          take: attempts+1   +---------+  answered, below 400      succeeded
+//	+--------+ ----------------> |         | ------------------------> (final)
+//	| queued |                   | running |  refused: 4xx, or a
+//	|        | <---------------- |         |  problem of its input     failed
+//	+--------+  crash, 5xx, time +---------+ ------------------------> (final)
+//	  |   |  ^  out: back off;     | |  | ^
+//	  |   |  |  not seen by the    | |  +-+ taken again, attempts+1:
+//	  |   |  |  function:          | |      its worker is lost
+//	  |   |  |  attempts-1         | |
+//	  |   |  |                     | |  attempts or age used up       dead
+//	  |   |  |                     | +------------------------------> (final)
+//	  |   |  |                     |                                   | ^
+//	  |   |  +-- redrive: generation+1, attempts 0 --------------------+ |
+//	  |   +---------- too old, or attempts used up ----------------------+
+//	  |                            |                                  cancelled
+//	  +--- cancel -----------------+--------------------------------> (final)
 //
 // Invariants:
 //   - A call is accepted once a quorum has its work message on disk, and then ends:
@@ -31,6 +34,14 @@
 //   - Reads of a call's state are linearizable, or fail.
 //   - What a client holds in memory is bounded by the calls in its hands.
 //
-// It does not run functions, does not speak HTTP, does not send callbacks (it hands
-// them out until they are delivered), and does not bill.
+// Invariants of a node (StartNode):
+//   - It answers a write once a quorum has it on disk, or never: there is no setting
+//     that makes it less safe.
+//   - It never votes under the name of a node whose disk was lost: an empty folder is
+//     a new node, which the others fill before it counts.
+//   - Outside loopback's process nothing is in the clear, and nobody is let in without
+//     a password; nodes prove themselves to each other by certificate, too.
+//
+// It does not find its nodes, does not run functions, does not speak HTTP, does not
+// send callbacks (it hands them out until they are delivered), and does not bill.
 package queue

@@ -44,11 +44,12 @@ type RouteConfig struct {
 type Node struct {
 	config NodeConfig
 	name   string // JetStream's: the seat and what tells it apart from those before it
-	system string // the password of this process as administrator
+	secret string // the password of this process, as administrator and as its own client
 	logger *nodeLogger
 	server *server.Server
 
 	following sync.Mutex
+	tender    *tender // nil when the node is alone
 }
 
 const (
@@ -67,7 +68,7 @@ func StartNode(config NodeConfig) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a queue node: %w", err)
 	}
-	n := &Node{config: config, name: name, system: randomText(), logger: newNodeLogger(config.Logger.With("node", name))}
+	n := &Node{config: config, name: name, secret: randomText(), logger: newNodeLogger(config.Logger.With("node", name))}
 	var peers []string
 	if config.Routes != nil {
 		n.logger.secret = config.Routes.Password
@@ -94,6 +95,9 @@ func StartNode(config NodeConfig) (*Node, error) {
 	if config.Routes != nil {
 		if err := n.Follow(config.Routes.Peers); err != nil {
 			return nil, errors.Join(err, n.Stop(context.Background()))
+		}
+		if n.tender, err = tend(n); err != nil {
+			return nil, errors.Join(fmt.Errorf("start a queue node: %w", err), n.Stop(context.Background()))
 		}
 	}
 	return n, nil
@@ -141,12 +145,21 @@ func (n *Node) Ready() error {
 	if health := n.server.Healthz(&server.HealthzOptions{}); health.Error != "" {
 		return fmt.Errorf("queue node %s: %s", n.name, health.Error)
 	}
+	if n.tender == nil {
+		return nil
+	}
+	if err := n.tender.ready(); err != nil {
+		return fmt.Errorf("queue node %s: %w", n.name, err)
+	}
 	return nil
 }
 
 // Stop gives what the node leads to others, and ends it. When ctx ends before, the
 // node is ended at once, which loses nothing that was accepted.
 func (n *Node) Stop(ctx context.Context) error {
+	if n.tender != nil {
+		n.tender.close()
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

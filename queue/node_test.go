@@ -20,12 +20,12 @@ import (
 func TestThreeNodesOutliveOne(t *testing.T) {
 	c := startCluster(t, 3)
 	js := c.connect()
-	eventually(t, "the streams", func(ctx context.Context) error { return ensure(ctx, js, small(3)) })
+	eventuallyEnsure(t, js)
 	whole(t, js, callsStream, 3)
-	fill(t, js, 0, 100)
+	publish(t, js, 0, 100)
 
 	c.nodes[0].Kill()
-	fill(t, js, 100, 100)
+	publish(t, js, 100, 100)
 	if got := kept(t, js, callsStream); got != 200 {
 		t.Errorf("with one of three nodes killed, the stream holds %d messages of 200", got)
 	}
@@ -41,7 +41,7 @@ func TestThreeNodesOutliveOne(t *testing.T) {
 	c.nodes[0].Start()
 	c.nodes[1].Start()
 	whole(t, js, callsStream, 3)
-	fill(t, js, 200, 1)
+	publish(t, js, 200, 1)
 	// The message that was not acknowledged may be there, or not.
 	if got := kept(t, js, callsStream); got != 201 && got != 202 {
 		t.Errorf("after two restarts, the stream holds %d messages of 201", got)
@@ -64,12 +64,12 @@ func TestThreeNodesOutliveOne(t *testing.T) {
 func TestNodesInTheirTurnLoseNoCall(t *testing.T) {
 	c := startCluster(t, 3)
 	js := c.connect()
-	eventually(t, "the streams", func(ctx context.Context) error { return ensure(ctx, js, small(3)) })
+	eventuallyEnsure(t, js)
 	for i, node := range c.nodes {
 		whole(t, js, callsStream, 3)
-		fill(t, js, 10*i, 10)
+		publish(t, js, 10*i, 10)
 		node.Stop()
-		fill(t, js, 10*i+5, 10)
+		publish(t, js, 10*i+5, 10)
 		node.Start()
 	}
 	whole(t, js, callsStream, 3)
@@ -110,7 +110,7 @@ func TestANodeAloneKeepsWhatItHas(t *testing.T) {
 	if err := ensure(t.Context(), js, small(1)); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, js, 0, 10)
+	publish(t, js, 0, 10)
 	name := node.Name()
 	stop(t, node)
 
@@ -187,7 +187,7 @@ func TestOnlyNodesAreNodes(t *testing.T) {
 			o.Cluster.TLSConfig.Certificates = nil
 		},
 	} {
-		intruder := &Node{config: c.nodes[1].config, name: "intruder", system: "x"}
+		intruder := &Node{config: c.nodes[1].config, name: "intruder", secret: "x"}
 		options, err := intruder.options([]string{config.Routes.Listen})
 		if err != nil {
 			t.Fatal(err)
@@ -230,13 +230,13 @@ func TestPeersAreFollowed(t *testing.T) {
 			node.Follow([]string{c.nodes[0].config.Routes.Listen})
 		}
 	}
-	eventually(t, "the streams", func(ctx context.Context) error { return ensure(ctx, js, small(3)) })
+	eventuallyEnsure(t, js)
 	whole(t, js, callsStream, 3)
-	fill(t, js, 0, 10)
+	publish(t, js, 0, 10)
 	// To follow others, or nobody, ends no client's work.
 	c.nodes[0].Follow(nil)
 	c.nodes[1].Follow([]string{c.nodes[0].config.Routes.Listen, c.nodes[2].config.Routes.Listen})
-	fill(t, js, 10, 10)
+	publish(t, js, 10, 10)
 	whole(t, js, callsStream, 3)
 }
 
@@ -330,4 +330,38 @@ func inProcess(t *testing.T, node *Node) jetstream.JetStream {
 		t.Fatal(err)
 	}
 	return js
+}
+
+func TestReadyIsAFullMember(t *testing.T) {
+	c := newCluster(t, 3)
+	nodes := make([]*Node, 3)
+	for i := range nodes {
+		config := c.nodes[i].config
+		config.Logger = slog.New(slog.DiscardHandler)
+		node, err := StartNode(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[i] = node
+		if i < 2 && node.Ready() == nil {
+			t.Errorf("node %d is ready, and only %d of three are there", i, i+1)
+		}
+		defer stop(t, node)
+	}
+	ready := func(context.Context) error {
+		return errors.Join(nodes[0].Ready(), nodes[1].Ready(), nodes[2].Ready())
+	}
+	eventually(t, "three nodes to be ready", ready)
+	js := c.connect()
+	eventuallyEnsure(t, js)
+	publish(t, js, 0, 10)
+	eventually(t, "three nodes to be ready with streams", ready)
+	stop(t, nodes[0])
+	stop(t, nodes[1])
+	eventually(t, "the node without a quorum to say so", func(context.Context) error {
+		if nodes[2].Ready() == nil {
+			return errors.New("it is ready")
+		}
+		return nil
+	})
 }

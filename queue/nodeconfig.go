@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,6 +30,8 @@ func (c NodeConfig) validate() error {
 		return fmt.Errorf("a store of %d bytes: want more", c.MaxStoreBytes)
 	case c.Logger == nil:
 		return errors.New("there is no logger")
+	case c.User == tenderUser || c.User == systemUser:
+		return fmt.Errorf("clients may not be called %q: the node itself is", c.User)
 	case c.Listen != "" && (c.User == "" || c.Password == ""):
 		return errors.New("it listens, and its clients have no user or no password")
 	case c.Routes == nil:
@@ -43,6 +47,7 @@ func (c NodeConfig) validate() error {
 const (
 	clusterName = "lightcone"
 	routeUser   = "node"
+	tenderUser  = "tender"    // this process, when it looks at its streams
 	systemUser  = "system"    // this process, when it administrates the node
 	systemSpace = "$SYS"      // the server's account in which JetStream itself is administrated
 	clientSpace = "LIGHTCONE" // the account of clients and their streams
@@ -85,6 +90,8 @@ func (n *Node) options(peers []string) (*server.Options, error) {
 	if err := o.ProcessConfigString(accounts); err != nil {
 		return nil, fmt.Errorf("the node's accounts: %w", err)
 	}
+	slices.SortFunc(o.Users, func(a, b *server.User) int { return strings.Compare(a.Username, b.Username) })
+	slices.SortFunc(o.Accounts, func(a, b *server.Account) int { return strings.Compare(a.Name, b.Name) })
 	if c.Listen == "" && c.Routes == nil {
 		return o, nil
 	}
@@ -124,14 +131,14 @@ func (n *Node) accounts() (string, error) {
 		JetStream bool   `json:"jetstream,omitempty"`
 		Users     []user `json:"users"`
 	}
-	clients := account{JetStream: true}
+	clients := account{JetStream: true, Users: []user{{tenderUser, n.secret}}}
 	if n.config.Password != "" {
-		clients.Users = []user{{n.config.User, n.config.Password}}
+		clients.Users = append(clients.Users, user{n.config.User, n.config.Password})
 	}
 	text, err := json.Marshal(map[string]any{
 		"accounts": map[string]account{
 			clientSpace: clients,
-			systemSpace: {Users: []user{{systemUser, n.system}}},
+			systemSpace: {Users: []user{{systemUser, n.secret}}},
 		},
 		"system_account": systemSpace,
 	})
@@ -168,6 +175,9 @@ func (r *RouteConfig) apply(o *server.Options, peers []string, secured *tls.Conf
 	for len(o.Routes) < r.Size {
 		o.Routes = append(o.Routes, r.route(r.Listen))
 	}
+	// A reload sorts the routes in place, while others read them: with nothing to be
+	// moved, it writes nothing.
+	slices.SortFunc(o.Routes, func(a, b *url.URL) int { return strings.Compare(a.String(), b.String()) })
 	return nil
 }
 

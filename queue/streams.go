@@ -21,6 +21,8 @@ const (
 	duplicates     = 10 * time.Minute // a publish that is repeated within it is one
 	markerKeep     = time.Minute      // how long a record that has expired is seen to have
 	barrierSubject = "barrier"        // a read's tiny write, which proves a quorum
+	changedPrefix  = "changed."       // with tenant and id: a record was written; kept nowhere, nobody may count on it
+	cancelPrefix   = "cancel."        // with the id: a call was cancelled; kept nowhere either
 )
 
 // layout is how the streams are bounded.
@@ -40,12 +42,13 @@ func (l layout) streams() []jetstream.StreamConfig {
 		{
 			Name: workStream, Subjects: []string{"work.*.*.*"}, Retention: jetstream.WorkQueuePolicy,
 			MaxMsgs: l.maxCalls, MaxBytes: l.maxBytes,
-			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true,
+			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true, AllowDirect: true,
 		},
 		{
 			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject},
 			MaxMsgsPerSubject: 1, MaxBytes: l.maxBytes,
 			AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerKeep, AllowDirect: true,
+			RePublish: &jetstream.RePublish{Source: "call.>", Destination: changedPrefix + ">", HeadersOnly: true},
 		},
 		{
 			Name: keysStream, Subjects: []string{"key.*.*"},

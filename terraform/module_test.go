@@ -207,7 +207,7 @@ func TestUnusableVariables(t *testing.T) {
 func plansTheRealJobs(t *testing.T, n nomad) {
 	tf := newTerraform(t, ".", "-var=nomad_address="+n.address, "-var="+usableRate, "-var="+usableCPUTime, "-var="+usableRelease)
 	tf.must(t, "validate")
-	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m"}`)
+	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m",backlog_age="5s"}`)
 	saved := tf.show(t)
 	var addresses []string
 	for _, change := range saved.ResourceChanges {
@@ -235,7 +235,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "count", "4"},
 		{"nomad_job.gateway", "functions", "resize:cold=5s,thumbs"},
 		{"nomad_job.gateway", "datacenters", `["*"]`},
-		{"nomad_job.scheduler", "policies", `[{"ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
+		{"nomad_job.scheduler", "policies", `[{"backlog_age":"5s","ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"backlog_age":"5s","ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
 		{"nomad_job.front_door", "bind", `["*"]`},
 		{"nomad_job.gateway", "redis_service", "redis-sentinel"},
 		{"nomad_job.redis[0]", "memory", "256"},

@@ -160,14 +160,14 @@ func TestPolicies(t *testing.T) {
 	got, err := parsePolicies(`[
 		{"function": "resize"},
 		{"function": "echo", "floor": 0, "ceiling": 7, "slots_per_worker": 2, "headroom": 0.5, "stable_window": "40s",
-		 "panic_window": "4s", "up_cool_down": "0s", "down_cool_down": "1m", "zero_after": "2m"}]`)
+		 "panic_window": "4s", "up_cool_down": "0s", "down_cool_down": "1m", "zero_after": "2m", "backlog_age": "0s"}]`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	whole := scheduler.DefaultPolicy("echo", "worker-echo", "worker")
 	whole.Floor, whole.Ceiling, whole.SlotsPerWorker, whole.Headroom = 0, 7, 2, 0.5
 	whole.StableWindow, whole.PanicWindow = 40*time.Second, 4*time.Second
-	whole.UpCoolDown, whole.DownCoolDown, whole.ZeroAfter = 0, time.Minute, 2*time.Minute
+	whole.UpCoolDown, whole.DownCoolDown, whole.ZeroAfter, whole.BacklogAge = 0, time.Minute, 2*time.Minute, 0
 	want := []scheduler.Policy{scheduler.DefaultPolicy("resize", "worker-resize", "worker"), whole}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

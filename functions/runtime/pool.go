@@ -149,9 +149,9 @@ func (p *pool) acquire(deadline time.Time, cancelled <-chan struct{}) (*process,
 	case process := <-arrival:
 		return process, nil
 	case <-timer.C:
-		err = problem.New(problem.DeadlineExceeded, "No process of the function %s became ready before the call's deadline; it was not run.", p.spec.Name)
+		err = p.lateForProcess()
 	case <-cancelled:
-		err = cancelledBefore(p.spec.Name)
+		err = p.endedBefore(deadline)
 	case <-p.closing:
 		err = problem.New(problem.Overloaded, "This worker is stopping; the call was not run.")
 	}
@@ -165,6 +165,10 @@ func (p *pool) acquire(deadline time.Time, cancelled <-chan struct{}) (*process,
 	}
 	p.offer(<-arrival) // it came in the same moment: pass it on
 	return nil, err
+}
+
+func (p *pool) lateForProcess() error {
+	return problem.New(problem.DeadlineExceeded, "No process of the function %s became ready before the call's deadline; it was not run.", p.spec.Name)
 }
 
 // release gives a process back after an answer, unless it is to be replaced.

@@ -116,15 +116,19 @@ func (p *pool) leaveQueued() {
 	<-p.places
 }
 
-// cancelledBefore is the end of a call that was cancelled before a process had it.
-func cancelledBefore(function lightcone.FunctionName) error {
-	return problem.New(problem.Cancelled, "The call of the function %s was cancelled before it was run.", function)
+// endedBefore is the end of a call that was cancelled, or whose deadline came, before
+// a process had it.
+func (p *pool) endedBefore(deadline time.Time) error {
+	if !time.Now().Before(deadline) {
+		return p.lateForProcess()
+	}
+	return problem.New(problem.Cancelled, "The call of the function %s was cancelled before it was run.", p.spec.Name)
 }
 
 // runUntil runs a queued call until it ends or ctx does.
 func (p *pool) runUntil(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
 	if ctx.Err() != nil {
-		return cancelledBefore(p.spec.Name)
+		return p.endedBefore(call.Deadline)
 	}
 	if !p.admitQueued() {
 		return problem.New(problem.Overloaded, "Calls whose callers wait need the slots of the function %s; the queued call was not run.", p.spec.Name)
@@ -137,7 +141,7 @@ func (p *pool) runUntil(ctx context.Context, call *functions.Call, answer *funct
 		}
 		if ctx.Err() != nil {
 			p.release(process) // it has not seen the call
-			return cancelledBefore(p.spec.Name)
+			return p.endedBefore(call.Deadline)
 		}
 		letGo := process.dropWith(ctx, call.Deadline)
 		err = process.run(call, answer)

@@ -87,8 +87,9 @@ func (s *Server) load() Load {
 	defer s.mu.Unlock()
 	load := Load{Draining: s.draining, Functions: make([]FunctionLoad, 0, len(offers))}
 	for _, offer := range offers {
+		held := s.held(offer.Spec.Name)
 		f := FunctionLoad{
-			Name: offer.Spec.Name, Busy: s.busy[offer.Spec.Name] + s.held(offer.Spec.Name),
+			Name: offer.Spec.Name, Busy: s.busy[offer.Spec.Name] + held, Held: held,
 			DefaultTimeout: offer.Spec.DefaultTimeout, MaxTimeout: offer.Spec.MaxTimeout, MaxBodyBytes: offer.Spec.MaxBodyBytes,
 		}
 		if !s.draining {
