@@ -190,7 +190,7 @@ func (d *drills) one(ctx context.Context, one drill) result {
 const frontDoorURL = "http://127.0.0.1:8080"
 
 // deployed are the jobs that are deployed by canaries, and their groups.
-var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler", "identity": "identity"}
+var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler", "identity": "identity", "queue": "queue"}
 
 // whole are the least well instances of each service when nothing is wrong.
 var whole = map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1, "identity": 2, "redis": 3, "redis-sentinel": 3, "queue": 3}

@@ -84,7 +84,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			provisioner, err = c.prepare(ctx, say)
 			return err
 		}},
-		{"terraform apply: workers, gateways, front door, scheduler, Redis, identity", func() error {
+		{"terraform apply: workers, gateways, front door, scheduler, Redis, queue, identity", func() error {
 			return provisioner.apply(ctx, &milestones{to: say}, variables(published))
 		}},
 		{"the tenant demo and its key", func() error { return c.admitDemo(ctx) }},
@@ -259,7 +259,7 @@ func (c *cluster) greet(say io.Writer) {
 		folder = c.folder
 	}
 	fmt.Fprintf(say, `
-Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the management plane.
+Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the queue, the management plane.
   front door  http://127.0.0.1:8080
   Consul      http://127.0.0.1:8500/ui   (reads without a token; all else with %[1]s/consul.token)
   Nomad       http://127.0.0.1:4646/ui

@@ -63,6 +63,18 @@ variable "redis_service" {
   default     = "redis-sentinel"
 }
 
+variable "queue_service" {
+  description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
+  type        = string
+  default     = "queue"
+}
+
+variable "queue_keep" {
+  description = "How long the result of a queued call stays, as a Go duration; the same as the queue nodes'."
+  type        = string
+  default     = "24h"
+}
+
 variable "cpu" {
   description = "CPU share, in MHz."
   type        = number
@@ -204,6 +216,11 @@ job "gateway" {
         LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
         LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
         LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
+        # Where calls that nobody waits for are kept.
+        LIGHTCONE_QUEUE_SERVICE       = "${var.queue_service}"
+        LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
+        LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
+        LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
@@ -235,6 +252,22 @@ job "gateway" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/sentinel.password"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .sentinel_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_ca }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

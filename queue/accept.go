@@ -47,7 +47,7 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 		}
 		j.ID, j.CreatedAt, j.QueuedAt = first.ID, first.At, first.At
 	}
-	r, err := c.accept(ctx, &j, call.Body)
+	r, err := c.accept(ctx, &j, call.Body, q.IdempotencyKey != "")
 	if err != nil {
 		return lightcone.Invocation{}, uncertain(err)
 	}

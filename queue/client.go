@@ -86,9 +86,7 @@ func Connect(conf Config) (*Client, error) {
 func (c *Client) options() nats.Options {
 	o := nats.GetDefaultOptions()
 	o.Name = c.conf.Name
-	for _, server := range c.conf.Servers {
-		o.Servers = append(o.Servers, "nats://"+server)
-	}
+	o.Servers = addresses(c.conf.Servers)
 	o.User, o.Password = c.conf.User, c.conf.Password
 	if o.TLSConfig = c.conf.TLS; o.TLSConfig != nil {
 		o.Secure = true
@@ -121,7 +119,11 @@ func (c *Client) ensureStreams() {
 	}
 	for failures := 1; c.ending.Err() == nil; failures++ {
 		ctx, cancel := context.WithTimeout(c.ending, ensureFor)
-		err := ensure(ctx, c.js, want)
+		settle := ensure
+		if c.conf.Guest {
+			settle = present
+		}
+		err := settle(ctx, c.js, want)
 		if err == nil {
 			_, err = c.store.publishOnce(ctx, &nats.Msg{Subject: barrierSubject}) // reads count on its being there
 		}
@@ -138,11 +140,32 @@ func (c *Client) ensureStreams() {
 	}
 }
 
+// Follow makes servers, host:port each, the nodes that the client goes to when the one
+// it has is gone. Without any, the last known stay.
+func (c *Client) Follow(servers []string) error {
+	if len(servers) == 0 {
+		return nil
+	}
+	if err := c.nc.SetServerPool(addresses(servers)); err != nil {
+		return fmt.Errorf("follow the queue's nodes %v: %w", servers, err)
+	}
+	return nil
+}
+
+// addresses are servers as the connection wants them.
+func addresses(servers []string) []string {
+	all := make([]string, 0, len(servers))
+	for _, server := range servers {
+		all = append(all, "nats://"+server)
+	}
+	return all
+}
+
 // Ready says why the queue cannot be used now, or nil: there is a node, and the
 // streams exist.
 func (c *Client) Ready() error {
 	if !c.nc.IsConnected() {
-		return fmt.Errorf("queue: no node of %v can be reached", c.conf.Servers)
+		return fmt.Errorf("queue: no node of %v can be reached", c.nc.Servers())
 	}
 	if err := c.ready.Load(); err != nil {
 		return fmt.Errorf("queue: %w", *err)

@@ -24,6 +24,7 @@ type Config struct {
 
 	Name     string // who this is, in the nodes' logs
 	Replicas int    // copies of everything: 1 for one node, 3 for three; 0 = 1
+	Guest    bool   // the streams are others' to make and to change: this client waits until they are there
 	Limits   Limits // a zero field has its default
 	Logger   *slog.Logger
 }
@@ -39,6 +40,7 @@ type Limits struct {
 
 	MaxAge   time.Duration // a call that is older is not run any more; 6 h
 	Attempts int           // times that a function is given a call before it is dead; 4
+	Silence  time.Duration // a call whose worker is silent for so long is taken again; a third of it passes between heartbeats; 15 s
 
 	BackOffBase time.Duration // ceiling of the first wait before a call is tried again; 1 s
 	BackOffMost time.Duration // and of every wait; 2 min
@@ -61,11 +63,8 @@ const (
 	DeadKeep = 14 * 24 * time.Hour
 )
 
-const (
-	ackWait       = 15 * time.Second // a call whose worker is silent for so long is taken again
-	heartbeat     = 5 * time.Second
-	callbackAfter = 30 * time.Minute // the longest ceiling between two tries of a callback
-)
+// callbackAfter is the longest ceiling between two tries of a callback.
+const callbackAfter = 30 * time.Minute
 
 // withDefaults fills what was left out.
 func (l Limits) withDefaults() Limits {
@@ -74,6 +73,7 @@ func (l Limits) withDefaults() Limits {
 	l.MaxBytes = cmp.Or(l.MaxBytes, 8<<30)
 	l.Keep = cmp.Or(l.Keep, 24*time.Hour)
 	l.MaxAge = cmp.Or(l.MaxAge, 6*time.Hour)
+	l.Silence = cmp.Or(l.Silence, 15*time.Second)
 	l.Attempts = cmp.Or(l.Attempts, 4)
 	l.BackOffBase = cmp.Or(l.BackOffBase, time.Second)
 	l.BackOffMost = cmp.Or(l.BackOffMost, 2*time.Minute)

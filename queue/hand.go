@@ -38,7 +38,7 @@ func (t taken) acknowledge(ctx context.Context) error {
 	}
 }
 
-// giveBack may be lost: then the message is delivered again when ackWait is over.
+// giveBack may be lost: then the message is delivered again when Limits.Silence is over.
 func (t taken) giveBack(wait time.Duration) {
 	_ = t.nc.Publish(t.reply, []byte(`-NAK {"delay": `+strconv.FormatInt(wait.Nanoseconds(), 10)+`}`))
 }
@@ -131,7 +131,7 @@ func (h *hand) body() ([]byte, error) {
 // beat keeps the message while it is in hand, and kills an attempt at a call that was
 // cancelled, or that another attempt has taken over, in case word of it was lost.
 func (h *hand) beat(ended <-chan struct{}) {
-	ticker := time.NewTicker(heartbeat)
+	ticker := time.NewTicker(h.crew.limits.Silence / 3)
 	defer ticker.Stop()
 	for {
 		select {

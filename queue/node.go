@@ -61,7 +61,7 @@ const (
 // may not have found the others by then: see Ready. Its errors are of the NodeConfig
 // and of the machine.
 func StartNode(config NodeConfig) (*Node, error) {
-	if err := config.validate(); err != nil {
+	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("start a queue node: %w", err)
 	}
 	name, err := identify(config.Dir, config.Seat)

@@ -20,12 +20,14 @@ import (
 // seatName is what a seat may be called: part of a name in JetStream.
 var seatName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
-func (c NodeConfig) validate() error {
+// Validate says what is wrong with the configuration, as far as that can be said
+// without the machine.
+func (c NodeConfig) Validate() error {
 	switch {
 	case !seatName.MatchString(c.Seat):
 		return fmt.Errorf("seat %q: want 1 to 32 lower-case letters, digits and dashes", c.Seat)
-	case c.Dir == "":
-		return errors.New("there is no folder for what it keeps")
+	case c.Dir == "" || strings.ContainsRune(c.Dir, 0):
+		return fmt.Errorf("folder %q: want one for what it keeps", c.Dir)
 	case c.MaxStoreBytes <= 0:
 		return fmt.Errorf("a store of %d bytes: want more", c.MaxStoreBytes)
 	case c.Logger == nil:
@@ -34,14 +36,14 @@ func (c NodeConfig) validate() error {
 		return fmt.Errorf("clients may not be called %q: the node itself is", c.User)
 	case c.Listen != "" && (c.User == "" || c.Password == ""):
 		return errors.New("it listens, and its clients have no user or no password")
-	case c.Routes == nil:
-		return nil
-	case c.Routes.Password == "":
+	case c.Routes != nil && c.Routes.Password == "":
 		return errors.New("the nodes have no password for each other")
-	case c.Routes.Size < 3 || c.Routes.Size%2 == 0:
+	case c.Routes != nil && (c.Routes.Size < 3 || c.Routes.Size%2 == 0):
 		return fmt.Errorf("a cluster of %d nodes: want 3 or 5, of which a majority survives the loss of one", c.Routes.Size)
 	}
-	return nil
+	n := Node{config: c}
+	_, err := n.options(nil)
+	return err
 }
 
 const (

@@ -96,9 +96,10 @@ func (p *protocol) write(ctx context.Context, r *record, body []byte, after uint
 	}
 }
 
-// accept queues a job and makes its record. An error that is not a *refusedError
-// leaves open whether the call was accepted.
-func (p *protocol) accept(ctx context.Context, j *job, body []byte) (record, error) {
+// accept queues a job and makes its record. shared says that equal requests may be
+// accepting the same job. An error that is not a *refusedError leaves open whether the
+// call was accepted.
+func (p *protocol) accept(ctx context.Context, j *job, body []byte, shared bool) (record, error) {
 	inline := body
 	if j.FarInput {
 		if err := p.warehouse.putInput(ctx, j, body); err != nil {
@@ -108,7 +109,7 @@ func (p *protocol) accept(ctx context.Context, j *job, body []byte) (record, err
 	}
 	sequence, err := p.outbox.enqueue(ctx, j, inline)
 	if err != nil {
-		if refused := new(refusedError); j.FarInput && errors.As(err, &refused) {
+		if refused := new(refusedError); j.FarInput && !shared && errors.As(err, &refused) {
 			_ = p.warehouse.dropInput(ctx, j.Tenant, j.ID) // or the sweep does
 		}
 		return record{}, err

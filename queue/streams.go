@@ -89,3 +89,20 @@ func ensure(ctx context.Context, js jetstream.JetStream, l layout) error {
 	}
 	return nil
 }
+
+// present is an error while a stream or object store of the layout is not there.
+func present(ctx context.Context, js jetstream.JetStream, l layout) error {
+	var names []string
+	for _, stream := range l.streams() {
+		names = append(names, stream.Name)
+	}
+	for _, bucket := range l.buckets() {
+		names = append(names, "OBJ_"+bucket.Bucket)
+	}
+	for _, name := range names {
+		if _, err := js.Stream(ctx, name); err != nil {
+			return fmt.Errorf("find the stream %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -111,7 +111,7 @@ func (c *Client) makeLanes(ctx context.Context, function lightcone.FunctionName)
 				Durable:       laneName(function, lane),
 				FilterSubject: workSubject(function, lane, "*"),
 				AckPolicy:     jetstream.AckExplicitPolicy,
-				AckWait:       ackWait,
+				AckWait:       c.limits.Silence,
 				MaxDeliver:    -1,                          // the record counts attempts
 				MaxAckPending: c.limits.TenantShare + 1000, // more than one tenant can have in hand or in back-off
 			})

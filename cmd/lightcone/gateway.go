@@ -27,6 +27,7 @@ type gatewayFlags struct {
 	memory              int
 	maxWait, drainDelay time.Duration
 	redis               redisFlags
+	queue               queueFlags
 }
 
 func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
@@ -42,6 +43,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
 	flags.tls.register(f)
 	flags.redis.register(f)
+	flags.queue.register(f)
 	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
 	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")

@@ -180,7 +180,7 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 			check(t, task)
 		}
 	}
-	if want := []string{"gateway", "identity", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
+	if want := []string{"gateway", "identity", "queue", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
 		t.Errorf("the specifications start %q, want %q", started, want)
 	}
 }
@@ -192,6 +192,7 @@ func terraformFits(t *testing.T, nomad *jobs.Client) {
 	for spec, variables := range map[string]map[string]string{
 		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300"},
 		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000"},
+		"queue":       {"store": "50000", "keep": "48h", "cpu": "900", "memory": "700"},
 		"scheduler":   {"count": "5", "policies": terraformPolicies(t)},
 		"resize-bulk": {"shares": "24", "slots": "2", "volume": ""},
 	} {
@@ -239,6 +240,9 @@ func namesFit(t *testing.T, nomad *jobs.Client) {
 		if job.ID() != want || !slices.Equal(job.Groups(), []string{workerGroup}) || !slices.Contains(registered(job, workerGroup), want) {
 			t.Errorf("the job %s has the groups %v and registers %v; want %s, %s, %s", job.ID(), job.Groups(), registered(job, workerGroup), want, workerGroup, want)
 		}
+	}
+	if names := registered(parsedJob(t, nomad, "queue", nil), "queue"); !slices.Contains(names, queueManagement) {
+		t.Errorf("the queue's nodes register %v, and schedulers look for %s", names, queueManagement)
 	}
 	if names := registered(parsedJob(t, nomad, "gateway", nil), "gateway"); !slices.Contains(names, gatewayManagement) {
 		t.Errorf("the gateways register %v, and schedulers look for %s", names, gatewayManagement)

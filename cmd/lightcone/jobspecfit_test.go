@@ -43,6 +43,9 @@ func fit(task lightconeTask, environment map[string]string) error {
 	case "lightcone identity":
 		var flags identityFlags
 		return identityTakes(&flags, heed(newIdentityCommand(&flags)))
+	case "lightcone queue":
+		var flags queueNodeFlags
+		return queueTakes(&flags, heed(newQueueCommand(&flags)))
 	case "lightcone bulk run":
 		return bulkTakes(environment)
 	}
@@ -63,7 +66,33 @@ func gatewayTakes(flags *gatewayFlags, err error) error {
 	if err := redisTakes(&flags.redis); err != nil {
 		return err
 	}
+	if err := clientTakes(&flags.queue); err != nil {
+		return err
+	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+// clientTakes checks what all clients of the queue have.
+func clientTakes(flags *queueFlags) error {
+	if !flags.enabled() {
+		return fmt.Errorf("it knows no queue")
+	}
+	_, err := flags.config("test", slog.New(slog.DiscardHandler))
+	return err
+}
+
+func queueTakes(flags *queueNodeFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	if _, err := flags.config(slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	if err := errors.Join(listensOnNode(flags.listen), listensOnNode(flags.routeListen), listensOnNode(flags.manage)); err != nil {
+		return err
+	}
+	_, _, err = (&serviceFlags{operatorKeyFile: flags.operatorKeyFile}).keys()
+	return err
 }
 
 func identityTakes(flags *identityFlags, err error) error {
@@ -99,6 +128,9 @@ func workerTakes(flags *workerFlags, err error) error {
 	}
 	config := supervisor.Config{Functions: []functions.Spec{spec}, Slots: flags.slots, Dir: flags.sockets}
 	if err := config.Validate(); err != nil {
+		return err
+	}
+	if err := clientTakes(&flags.queue); err != nil {
 		return err
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)

@@ -54,6 +54,7 @@ func newRoot() *cobra.Command {
 		newWorkerCommand(new(workerFlags)),
 		newIdentityCommand(new(identityFlags)),
 		newSchedulerCommand(new(schedulerFlags)),
+		newQueueCommand(new(queueNodeFlags)),
 		newTenantCommand(),
 		newKeyCommand(),
 		newAuditCommand(),

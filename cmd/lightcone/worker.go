@@ -22,6 +22,7 @@ type workerFlags struct {
 	listen, function, sockets string
 	onPort                    bool
 	slots                     int
+	queue                     queueFlags
 }
 
 func newWorkerCommand(flags *workerFlags) *cobra.Command {
@@ -36,6 +37,7 @@ that run finish; those that come meanwhile are sent elsewhere by their gateways.
 	f.StringVar(&flags.function, "function", "resize", "`NAME` of a function that comes with Lightcone, or NAME=PATH of an executable")
 	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
+	flags.queue.register(f)
 	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
 	return command
 }
