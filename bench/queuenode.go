@@ -21,6 +21,7 @@ const (
 	queueNodes    = 3
 	queueUser     = "bench"
 	queuePassword = "bench-password"
+	benchStore    = 32 << 30 // bytes that each node may keep
 )
 
 // serveNode is the process of one node.
@@ -81,7 +82,7 @@ func startNodes() (*nodes, error) {
 			Seat: fmt.Sprint(i), Dir: filepath.Join(dir, fmt.Sprint(i)), Listen: n.servers[i],
 			Routes: &queue.RouteConfig{Listen: routes[i], Size: queueNodes, Password: queuePassword},
 			User:   queueUser, Password: queuePassword, CA: ca, Certificate: certificate, Key: key,
-			MaxStoreBytes: 64 << 30,
+			MaxStoreBytes: benchStore,
 		}
 		for j, route := range routes {
 			if j != i {
@@ -116,7 +117,7 @@ func (n *nodes) connect(ctx context.Context) (*queue.Client, error) {
 	}
 	client, err := queue.Connect(queue.Config{
 		Servers: n.servers, User: queueUser, Password: queuePassword, TLS: tls, Name: "bench", Replicas: queueNodes,
-		Limits: queue.Limits{TenantShare: 1_000_000, MaxBytes: 16 << 30}, Logger: slog.New(slog.DiscardHandler),
+		Limits: queue.Limits{TenantShare: 1_000_000, MaxBytes: benchStore / 8}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err

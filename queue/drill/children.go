@@ -20,7 +20,10 @@ var children = map[string]func(context.Context, []string) error{
 	"node": becomeNode, "client": becomeClient, "worker": becomeWorker,
 }
 
-const user = "drill"
+const (
+	user       = "drill"
+	storeBytes = 8 << 30 // that each node may keep
+)
 
 // secretFiles are what nodes and those who connect to them must have.
 var secretFiles = []string{"ca", "certificate", "key", "password", "route-password"}
@@ -72,8 +75,8 @@ func connect(dir, name string, servers []string) (*queue.Client, error) {
 	return queue.Connect(queue.Config{
 		Servers: servers, User: user, Password: string(secrets["password"]), TLS: tls,
 		Name: name, Replicas: len(network.Hosts), Logger: logger(),
-		// Calls that are given back often must not wait for long, nor die of it.
-		Limits: queue.Limits{BackOffBase: 50 * time.Millisecond, BackOffMost: 500 * time.Millisecond},
+		// The streams share the nodes' disk. Calls that are given back often must not wait for long, nor die of it.
+		Limits: queue.Limits{MaxBytes: storeBytes / 8, BackOffBase: 50 * time.Millisecond, BackOffMost: 500 * time.Millisecond},
 	})
 }
 
@@ -170,7 +173,7 @@ func becomeNode(_ context.Context, args []string) error {
 		},
 		User: user, Password: string(secrets["password"]),
 		CA: secrets["ca"], Certificate: secrets["certificate"], Key: secrets["key"],
-		MaxStoreBytes: 32 << 30, Logger: logger(),
+		MaxStoreBytes: storeBytes, Logger: logger(),
 	})
 	if err != nil {
 		return err
