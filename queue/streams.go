@@ -74,16 +74,20 @@ func (l layout) buckets() []jetstream.ObjectStoreConfig {
 	}
 }
 
+// requestBound is for one request to JetStream: it is answered at once, or not at all
+// while nobody leads.
+const requestBound = 3 * time.Second
+
 // ensure makes the streams and object stores what l says they are, those that are
 // missing and those that are otherwise. Several may do it at once, and again.
 func ensure(ctx context.Context, js jetstream.JetStream, l layout) error {
 	for _, stream := range l.streams() {
-		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateStream(ctx, stream); return err }); err != nil {
 			return fmt.Errorf("make the stream %s: %w", stream.Name, err)
 		}
 	}
 	for _, bucket := range l.buckets() {
-		if _, err := js.CreateOrUpdateObjectStore(ctx, bucket); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateObjectStore(ctx, bucket); return err }); err != nil {
 			return fmt.Errorf("make the object store %s: %w", bucket.Bucket, err)
 		}
 	}
@@ -100,9 +104,15 @@ func present(ctx context.Context, js jetstream.JetStream, l layout) error {
 		names = append(names, "OBJ_"+bucket.Bucket)
 	}
 	for _, name := range names {
-		if _, err := js.Stream(ctx, name); err != nil {
+		if err := bounded(ctx, func(ctx context.Context) error { _, err := js.Stream(ctx, name); return err }); err != nil {
 			return fmt.Errorf("find the stream %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func bounded(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestBound)
+	defer cancel()
+	return request(ctx)
 }

@@ -214,7 +214,7 @@ func terraformPolicies(t *testing.T) string {
 	for _, field := range regexp.MustCompile(`(\w+) = (name|f\.\w+)[,\s]`).FindAllStringSubmatch(source, -1) {
 		policy[field[1]] = 4
 	}
-	if len(policy) != 10 {
+	if len(policy) != 11 {
 		t.Fatalf("terraform/scheduling.tf makes policies of %v", policy)
 	}
 	policy["function"] = "resize"
