@@ -26,7 +26,7 @@ const (
 	routePort  = 6222
 
 	// startBound is how long three nodes, or one that comes back, may take to be ready.
-	startBound = 60 * time.Second
+	startBound = 2 * time.Minute
 )
 
 func serverOf(i int) string { return fmt.Sprintf("%s:%d", network.Hosts[i].Address, clientPort) }
