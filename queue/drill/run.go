@@ -220,10 +220,10 @@ func faults(v history.Verdict) error {
 
 // printTable prints a line for each drill.
 func printTable(say io.Writer, all []outcome) {
-	fmt.Fprintf(say, "\n%-16s %8s %8s %9s %5s %10s %7s %5s %8s %8s\n", "drill", "accepted", "finished", "cancelled", "dead", "run twice", "stored", "lost", "checked", "longest")
-	fmt.Fprintf(say, "%-16s %8s %8s %9s %5s %10s %7s %5s %8s %8s\n", "", "", "", "of them", "", "or more", "twice", "", "answers", "gap s")
+	fmt.Fprintf(say, "\n%-16s %8s %8s %9s %5s %6s %7s %5s %8s %8s\n", "drill", "accepted", "finished", "cancelled", "dead", "run", "stored", "lost", "checked", "longest")
+	fmt.Fprintf(say, "%-16s %8s %8s %9s %5s %6s %7s %5s %8s %8s\n", "", "", "", "of them", "", "twice", "twice", "", "answers", "gap s")
 	for _, o := range all {
-		fmt.Fprintf(say, "%-16s %8d %8d %9d %5d %10d %7d %5d %8d %8.1f\n", o.name, o.Accepted, o.Finished, o.Cancelled, o.Dead,
+		fmt.Fprintf(say, "%-16s %8d %8d %9d %5d %6d %7d %5d %8d %8.1f\n", o.name, o.Accepted, o.Finished, o.Cancelled, o.Dead,
 			o.Duplicates, len(o.StoredTwice), len(o.Lost), o.Operations, o.Unavailable.Seconds())
 	}
 }

@@ -41,13 +41,14 @@ func (w *workerProcess) execute(ctx context.Context, call *functions.Call, answe
 	if w.reluctant && random.IntN(10) > 0 {
 		return problem.New(problem.Overloaded, "This worker has no room after all; the call was not run.")
 	}
-	if err := w.notes.note(history.Execution{Call: call.ID}); err != nil {
+	crash := crashes(call.ID) || random.IntN(50) == 0
+	if err := w.notes.note(history.Execution{Call: call.ID, Crashes: crash}); err != nil {
 		return err
 	}
 	if err := retry.Pause(ctx, time.Duration(random.Int64N(int64(40*time.Millisecond)))); err != nil {
 		return problem.New(problem.Cancelled, "The call was stopped.")
 	}
-	if crashes(call.ID) || random.IntN(50) == 0 {
+	if crash {
 		return problem.New(problem.FunctionCrashed, "The function crashed, as it was told to.")
 	}
 	var token [8]byte
