@@ -69,7 +69,12 @@ var (
 	headerVary         = []byte("Vary")
 	headerChallenge    = []byte("Www-Authenticate")
 	headerAllow        = []byte("Allow")
+	headerLocation     = []byte("Location")
+	headerCacheControl = []byte("Cache-Control")
 
+	headerPreferenceApplied = []byte("Preference-Applied")
+
+	noStore   = []byte("no-store")
 	challenge = []byte(`Bearer realm="lightcone"`)
 )
 

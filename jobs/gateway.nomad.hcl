@@ -75,6 +75,18 @@ variable "queue_keep" {
   default     = "24h"
 }
 
+variable "callback_allow" {
+  description = "Networks, such as 10.1.0.0/16, that callbacks may go to beside the public Internet; the same as the queue nodes'."
+  type        = list(string)
+  default     = []
+}
+
+variable "callback_forbid" {
+  description = "Networks that callbacks may not go to: the public addresses of the region's own machines; the same as the queue nodes'."
+  type        = list(string)
+  default     = []
+}
+
 variable "cpu" {
   description = "CPU share, in MHz."
   type        = number
@@ -221,6 +233,9 @@ job "gateway" {
         LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
         LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        LIGHTCONE_CALLBACKS           = "true" # the queue's nodes have a key to sign them with
+        LIGHTCONE_CALLBACK_ALLOW      = "${join(",", var.callback_allow)}"
+        LIGHTCONE_CALLBACK_FORBID     = "${join(",", var.callback_forbid)}"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:

@@ -53,6 +53,18 @@ variable "keep" {
   default     = "24h"
 }
 
+variable "callback_allow" {
+  description = "Networks, such as 10.1.0.0/16, that callbacks may go to beside the public Internet; the same as the gateways'."
+  type        = list(string)
+  default     = []
+}
+
+variable "callback_forbid" {
+  description = "Networks that callbacks may not go to: the public addresses of the region's own machines; the same as the gateways'."
+  type        = list(string)
+  default     = []
+}
+
 variable "cpu" {
   description = "CPU share of a node, in MHz."
   type        = number
@@ -218,6 +230,9 @@ job "queue" {
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
         LIGHTCONE_CERTIFICATE_FILE    = "${NOMAD_SECRETS_DIR}/queue.pem"
         LIGHTCONE_KEY_FILE            = "${NOMAD_SECRETS_DIR}/queue.key"
+        LIGHTCONE_CALLBACK_KEY_FILE   = "${NOMAD_SECRETS_DIR}/callback.key"
+        LIGHTCONE_CALLBACK_ALLOW      = "${join(",", var.callback_allow)}"
+        LIGHTCONE_CALLBACK_FORBID     = "${join(",", var.callback_forbid)}"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start.
@@ -267,6 +282,14 @@ job "queue" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/queue.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/callback.key"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .callback_key }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

@@ -45,9 +45,6 @@ type Limits struct {
 	BackOffBase time.Duration // ceiling of the first wait before a call is tried again; 1 s
 	BackOffMost time.Duration // and of every wait; 2 min
 	Patience    time.Duration // how long a call to the queue goes on trying when its context has no deadline; 10 s
-
-	CallbackAttempts int           // times that a callback is tried before it is given up; 12
-	CallbackBackOff  time.Duration // ceiling of the first wait between them, doubling to 30 min; 2 s
 }
 
 // The fixed sizes of the queue.
@@ -63,9 +60,6 @@ const (
 	DeadKeep = 14 * 24 * time.Hour
 )
 
-// callbackAfter is the longest ceiling between two tries of a callback.
-const callbackAfter = 30 * time.Minute
-
 // withDefaults fills what was left out.
 func (l Limits) withDefaults() Limits {
 	l.TenantShare = cmp.Or(l.TenantShare, 20_000)
@@ -78,7 +72,5 @@ func (l Limits) withDefaults() Limits {
 	l.BackOffBase = cmp.Or(l.BackOffBase, time.Second)
 	l.BackOffMost = cmp.Or(l.BackOffMost, 2*time.Minute)
 	l.Patience = cmp.Or(l.Patience, 10*time.Second)
-	l.CallbackAttempts = cmp.Or(l.CallbackAttempts, 12)
-	l.CallbackBackOff = cmp.Or(l.CallbackBackOff, 2*time.Second)
 	return l
 }

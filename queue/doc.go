@@ -43,5 +43,6 @@
 //     a password; nodes prove themselves to each other by certificate, too.
 //
 // It does not find its nodes, does not run functions, does not speak HTTP, does not
-// send callbacks (it hands them out until they are delivered), and does not bill.
+// send callbacks (it hands them out, and who sends them says when to try again), and
+// does not bill.
 package queue

@@ -26,7 +26,7 @@ type bed struct {
 }
 
 // testLimits let tests see in seconds what takes hours.
-var testLimits = Limits{MaxBytes: 96 << 20, BackOffBase: 50 * time.Millisecond, BackOffMost: 200 * time.Millisecond, CallbackBackOff: 20 * time.Millisecond}
+var testLimits = Limits{MaxBytes: 96 << 20, BackOffBase: 50 * time.Millisecond, BackOffMost: 200 * time.Millisecond}
 
 const aloneUser, alonePassword = "lightcone", "a password"
 

@@ -11,7 +11,7 @@ import (
 // The names of what the nodes keep.
 const (
 	workStream      = "WORK"      // calls to be run: work.<function>.<lane>.<tenant>
-	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, and the barriers of reads
+	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, the barriers of reads, and callbacks' attempts
 	keysStream      = "KEYS"      // idempotency keys: key.<tenant>.<hash>
 	deadStream      = "DEAD"      // calls that were given up: dead.<tenant>.<id>
 	callbacksStream = "CALLBACKS" // news for callers: callback.<tenant>.<id>
@@ -21,6 +21,7 @@ const (
 	duplicates     = 2 * time.Minute // a publish that is repeated within it is one; the nodes hold all ids of that time in memory
 	markerKeep     = time.Minute     // how long a record that has expired is seen to have
 	barrierSubject = "barrier"       // a read's tiny write, which proves a quorum
+	triesPrefix    = "tries."        // with the sequence of a callback's message: how many attempts there were
 	changedPrefix  = "changed."      // with tenant and id: a record was written; kept nowhere, nobody may count on it
 	cancelPrefix   = "cancel."       // with the id: a call was cancelled; kept nowhere either
 )
@@ -45,7 +46,7 @@ func (l layout) streams() []jetstream.StreamConfig {
 			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true, AllowDirect: true,
 		},
 		{
-			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject},
+			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject, triesPrefix + "*"},
 			MaxMsgsPerSubject: 1, MaxBytes: l.maxBytes,
 			AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerKeep, AllowDirect: true,
 			RePublish: &jetstream.RePublish{Source: "call.>", Destination: changedPrefix + ">", HeadersOnly: true},

@@ -16,6 +16,10 @@ locals {
     queue_service = var.queue.enabled ? "queue" : ""
     queue_keep    = "${var.queue.keep_hours}h"
   }
+  callbacks = {
+    callback_allow  = jsonencode(var.callbacks.allowed)
+    callback_forbid = jsonencode(var.callbacks.forbidden)
+  }
 
   # Defaults that depend on the demand. Floors and ceilings also go to the scheduler.
   functions = { for name, f in var.functions : name => {
@@ -68,7 +72,7 @@ resource "nomad_job" "gateway" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.keyed, local.queue_client, {
+    vars = merge(local.keyed, local.queue_client, local.callbacks, {
       count     = coalesce(var.gateways, local.gateways)
       functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
       max_wait  = var.max_wait
@@ -110,7 +114,7 @@ resource "nomad_job" "queue" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.keyed, {
+    vars = merge(local.keyed, local.callbacks, {
       store  = var.queue.store_mb
       keep   = local.queue_client.queue_keep
       cpu    = var.queue.cpu

@@ -182,6 +182,8 @@ func TestUnusableVariables(t *testing.T) {
 		{"redis={port=26379}", "The ports of Redis and its Sentinels must be two different ones"},
 		{"queue={store_mb=10}", "The queue must have at least 256 MB of disk"},
 		{"queue={keep_hours=0}", "The queue must keep results for a whole number of hours"},
+		{`callbacks={allowed=["10.1.0.0"]}`, "The networks of callbacks must each be one such as"},
+		{`callbacks={forbidden=["example.com/24"]}`, "The networks of callbacks must each be one such as"},
 		{"racks=2", "The queue must have three racks"},
 		{"identity={count=1.5}", "The instances of the management plane must be a whole number from 1 to 7."},
 		{"schedulers=0", "The schedulers must be a whole number from 1 to 7."},

@@ -226,6 +226,23 @@ variable "queue" {
   }
 }
 
+variable "callbacks" {
+  description = <<-TEXT
+    Where callbacks may go: to the public Internet, to the networks that are allowed beside, and never to those that are
+    forbidden, which are best the public addresses of the region's own machines.
+  TEXT
+  type = object({
+    allowed   = optional(list(string), [])
+    forbidden = optional(list(string), [])
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = alltrue([for network in concat(var.callbacks.allowed, var.callbacks.forbidden) : can(cidrhost(network, 0))])
+    error_message = "The networks of callbacks must each be one such as 10.1.0.0/16 or 2001:db8::/32."
+  }
+}
+
 variable "identity" {
   description = "The management plane of tenants and keys: how many instances, and CPU (MHz) and memory (MB) of each."
   type = object({

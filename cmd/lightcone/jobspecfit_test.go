@@ -69,6 +69,9 @@ func gatewayTakes(flags *gatewayFlags, err error) error {
 	if err := clientTakes(&flags.queue); err != nil {
 		return err
 	}
+	if !flags.callsBack {
+		return fmt.Errorf("it refuses callbacks")
+	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)
 }
 
@@ -88,6 +91,9 @@ func queueTakes(flags *queueNodeFlags, err error) error {
 	if _, err := flags.config(slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
+	if messenger, err := flags.messenger(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil || messenger == nil {
+		return fmt.Errorf("it delivers no callbacks: %w", err)
+	}
 	if err := errors.Join(listensOnNode(flags.listen), listensOnNode(flags.routeListen), listensOnNode(flags.manage)); err != nil {
 		return err
 	}
@@ -98,6 +104,9 @@ func queueTakes(flags *queueNodeFlags, err error) error {
 func identityTakes(flags *identityFlags, err error) error {
 	if err != nil {
 		return err
+	}
+	if keys, err := callbackKeys(flags.callbackKeyFile); err != nil || keys == nil {
+		return fmt.Errorf("it knows no tenant's secret: %w", err)
 	}
 	if err := redisTakes(&flags.redis); err != nil {
 		return err

@@ -31,6 +31,7 @@ type regionKeys struct {
 		QueueCA     string `json:"queue_ca"`                   // PEM: who signs the nodes' certificates
 		QueueNode   string `json:"queue_certificate"`          // PEM: the nodes' own
 		QueueKey    string `json:"queue_key"`                  // PEM: its key
+		Callback    string `json:"callback_key"`               // signs callbacks; a second line is the key before it
 	}
 }
 
@@ -42,8 +43,9 @@ func newKeysCommand() *cobra.Command {
 		Long: `Make the keys that the parts of a region know each other by, once: operator.key for
 the management listeners, fleet.key between services, three passwords of Redis and
 its Sentinels, two of the queue, its certificate authority (queue-ca.pem; the key
-beside it signs others, and goes nowhere) and its nodes' certificate, and keys.json,
-the Nomad variable from which the services take them:
+beside it signs others, and goes nowhere) and its nodes' certificate, callback.key,
+which callbacks are signed with, and keys.json, the Nomad variable from which the
+services take them:
 
   nomad var put -in=json @keys.json
 
@@ -73,6 +75,7 @@ func makeKeys(folder string) error {
 		"sentinel.password":          &variable.Items.Sentinel,
 		"queue.password":             &variable.Items.Queue,
 		"queue-route.password":       &variable.Items.QueueRoute,
+		"callback.key":               &variable.Items.Callback,
 	} {
 		if *secret, err = sharedSecretFile(filepath.Join(folder, name)); err != nil {
 			return err

@@ -36,7 +36,7 @@ func TestKeys(t *testing.T) {
 	}
 	make()
 	files := contents(t, folder)
-	all := []string{"fleet.key", "keys.json", "operator.key", "queue-ca.key", "queue-ca.pem", "queue-route.password", "queue.key", "queue.password", "queue.pem", "redis-replication.password", "redis.password", "sentinel.password"}
+	all := []string{"callback.key", "fleet.key", "keys.json", "operator.key", "queue-ca.key", "queue-ca.pem", "queue-route.password", "queue.key", "queue.password", "queue.pem", "redis-replication.password", "redis.password", "sentinel.password"}
 	if diff := cmp.Diff(all, slices.Sorted(maps.Keys(files))); diff != "" {
 		t.Fatal(diff)
 	}
@@ -56,6 +56,7 @@ func TestKeys(t *testing.T) {
 		"fleet.key": variable.Items.FleetKey, "redis.password": variable.Items.Redis,
 		"redis-replication.password": variable.Items.Replication, "sentinel.password": variable.Items.Sentinel,
 		"queue.password": variable.Items.Queue, "queue-route.password": variable.Items.QueueRoute,
+		"callback.key": variable.Items.Callback,
 	}
 	for name, text := range map[string]string{"queue-ca.pem": variable.Items.QueueCA, "queue.pem": variable.Items.QueueNode, "queue.key": variable.Items.QueueKey} {
 		if text != files[name] || text == "" {

@@ -49,6 +49,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newDevCommand(),
 		newCallCommand(),
+		newInvocationCommand(),
 		newBulkCommand(),
 		newGatewayCommand(new(gatewayFlags)),
 		newWorkerCommand(new(workerFlags)),
@@ -58,6 +59,7 @@ func newRoot() *cobra.Command {
 		newTenantCommand(),
 		newKeyCommand(),
 		newAuditCommand(),
+		newDeadLetterCommand(),
 		newKeysCommand(),
 		newFunctionCommand(),
 		newPlanCommand(),

@@ -116,8 +116,14 @@ func demanding(t *testing.T, status int, page string) (address string) {
 // managing is a management listener with one page.
 func managing(t *testing.T, path string, status int, page string) (address string) {
 	t.Helper()
+	return managingFor(t, "operator", path, status, page)
+}
+
+// managingFor is managing for the operator who has the key.
+func managingFor(t *testing.T, key, path string, status int, page string) (address string) {
+	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path || r.Header.Get("Authorization") != "Bearer operator" {
+		if r.URL.Path != path || r.Header.Get("Authorization") != "Bearer "+key {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"lightcone/consul"
@@ -27,6 +28,8 @@ type queueNodeFlags struct {
 	certificateFile, keyFile string
 	routePasswordFile        string
 	client                   queueFlags
+	callbackKeyFile          string
+	callbacks                callbackFlags
 }
 
 func newQueueCommand(flags *queueNodeFlags) *cobra.Command {
@@ -55,6 +58,8 @@ an empty one, in the same seat: the others fill it.`,
 	f.StringVar(&flags.keyFile, "key-file", "", "PEM `file` with the certificate's key")
 	f.StringVar(&flags.routePasswordFile, "route-password-file", "", "`file` with the password that nodes show each other")
 	flags.client.registerSecrets(f)
+	f.StringVar(&flags.callbackKeyFile, "callback-key-file", "", callbackKeyUsage+"; without it, callbacks are kept for a node that has one")
+	flags.callbacks.register(f)
 	return command
 }
 
@@ -118,6 +123,19 @@ func (flags queueNodeFlags) limits() queue.Limits {
 	return queue.Limits{Keep: flags.client.keep, MaxBytes: int64(flags.storeMiB) * mebibyte / 8}
 }
 
+// messenger delivers callbacks; nil without a key to sign them with.
+func (flags queueNodeFlags) messenger(registry *prometheus.Registry, logger *slog.Logger) (*messenger, error) {
+	rules, err := flags.callbacks.rules()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := callbackKeys(flags.callbackKeyFile)
+	if err != nil || keys == nil {
+		return nil, err
+	}
+	return newMessenger(rules, keys, registry, logger)
+}
+
 func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 	service := serviceFlags{manage: flags.manage, operatorKeyFile: flags.operatorKeyFile, verbose: flags.verbose}
 	logger := service.logger(command)
@@ -132,6 +150,10 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 		return err
 	}
 	registry := newRegistry()
+	messenger, err := flags.messenger(registry, logger)
+	if err != nil {
+		return err
+	}
 
 	group := run.New(logger)
 	var node *queue.Node
@@ -167,12 +189,11 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 		return func(context.Context) error { client.Close(); return nil }, nil
 	})
 	_ = group.Start(ctx, "sweeper", func(context.Context) (run.Stop, error) {
-		return inBackground(func(ctx context.Context) {
-			if err := client.Tend(ctx); err != nil {
-				group.Fail("sweeper", err)
-			}
-		}), nil
+		return tendQueue(group, client), nil
 	})
+	if messenger != nil {
+		_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return messenger.start(group, client), nil })
+	}
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
@@ -184,6 +205,15 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 		})
 	})
 	return group.Wait(ctx)
+}
+
+// tendQueue clears away, until it is stopped, what nobody needs any more.
+func tendQueue(group *run.Group, client *queue.Client) run.Stop {
+	return inBackground(func(ctx context.Context) {
+		if err := client.Tend(ctx); err != nil {
+			group.Fail("sweeper", err)
+		}
+	})
 }
 
 // text is an error's, or nothing.

@@ -16,20 +16,24 @@ import (
 // queueWork runs queued calls of a supervisor's functions in slots that the calls
 // whose callers wait leave idle.
 type queueWork struct {
-	client *queue.Client
-	slots  *supervisor.Supervisor
+	slots   *supervisor.Supervisor
+	attempt attempt
 
 	killing context.Context // ends when there is no more time for calls that run
 	kill    context.CancelFunc
 	working sync.WaitGroup // one for each function
 }
 
+// attempt runs one attempt of a queued call: Supervisor.RunUntil, with whatever there
+// is to do before and after it.
+type attempt func(ctx context.Context, call *functions.Call, answer *functions.Answer) error
+
 // workOnQueue takes queued calls until taking ends, which is best the service's own
 // signal: so it takes no more while the listeners still drain. The stop ends it, too,
 // lets the calls that run finish within its bound, and kills what is left: others run
 // that again. It goes before the client's and the supervisor's.
-func workOnQueue(taking context.Context, group *run.Group, client *queue.Client, slots *supervisor.Supervisor) run.Stop {
-	w := &queueWork{client: client, slots: slots}
+func workOnQueue(taking context.Context, group *run.Group, client *queue.Client, slots *supervisor.Supervisor, attempt attempt) run.Stop {
+	w := &queueWork{slots: slots, attempt: attempt}
 	w.killing, w.kill = context.WithCancel(context.Background())
 	taking, enough := context.WithCancel(taking)
 	for _, offer := range slots.Functions() {
@@ -76,7 +80,7 @@ func (w *queueWork) run(ctx context.Context, call *functions.Call, answer *funct
 	alive, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(w.killing, func() { cancel(errStopped) })()
-	err := w.slots.RunUntil(alive, call, answer)
+	err := w.attempt(alive, call, answer)
 	if err != nil && problem.Of(err).Kind == problem.Cancelled && errors.Is(context.Cause(alive), errStopped) {
 		return problem.New(problem.WorkerLost, "The worker that ran the call was stopped before the call ended.").Because(err)
 	}

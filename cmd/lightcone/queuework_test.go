@@ -101,7 +101,7 @@ func openShop(t *testing.T, slots int) *shop {
 	if s.client == nil {
 		t.Fatal(s.group.Stop())
 	}
-	work := workOnQueue(taking, s.group, s.client, s.slots)
+	work := workOnQueue(taking, s.group, s.client, s.slots, s.slots.RunUntil)
 	ended := false
 	s.end = func(ctx context.Context) error {
 		ended = true
@@ -235,7 +235,7 @@ func TestAQueuedCallThatOutlivesTheStopRunsAgain(t *testing.T) {
 	if err != nil || found.Status != lightcone.InvocationQueued || !strings.Contains(found.Error, "was stopped before the call ended") {
 		t.Errorf("the killed call: %+v, %v", found, err)
 	}
-	again := workOnQueue(t.Context(), s.group, s.client, s.slots)
+	again := workOnQueue(t.Context(), s.group, s.client, s.slots, s.slots.RunUntil)
 	within(t, "it holds the slot again", func() bool { return s.slots.Held(slow) == 1 })
 	if _, err := s.client.Cancel(t.Context(), "demo", id); err != nil {
 		t.Error(err)

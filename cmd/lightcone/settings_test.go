@@ -51,7 +51,7 @@ func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
 
 func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 	for _, test := range []struct{ setting, want string }{
-		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_DRAIN_DELAY, LIGHTCONE_FLEET_KEY_FILE"},
+		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_CALLBACKS, LIGHTCONE_CALLBACK_ALLOW"},
 		{"LIGHTCONE_HELP=true", "LIGHTCONE_HELP is not a setting"},
 		{"LIGHTCONE_=1", "LIGHTCONE_ is not a setting"},
 		{"LIGHTCONE_MAX_WAIT=soon", "the environment variable LIGHTCONE_MAX_WAIT: "},

@@ -10,10 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/consul"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/functions/wire"
 	"lightcone/internal/run"
+	"lightcone/queue"
 )
 
 // workerFlags are the flags of `lightcone worker`.
@@ -28,8 +30,10 @@ type workerFlags struct {
 func newWorkerCommand(flags *workerFlags) *cobra.Command {
 	command := serviceCommand("worker", "Run a function's processes and take calls for it from gateways",
 		`Run the processes of one function, confined and metered, and take calls for it
-from gateways. Nomad starts it (jobs/worker.nomad.hcl). SIGTERM lets the calls
-that run finish; those that come meanwhile are sent elsewhere by their gateways.`,
+from gateways. Nomad starts it (jobs/worker.nomad.hcl). With a queue, slots that
+these calls leave idle run queued ones, except for a reserve of a quarter. SIGTERM lets
+the calls that run finish; those that come meanwhile are sent elsewhere by their
+gateways, and no more are taken from the queue.`,
 		func(command *cobra.Command) error { return worker(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
@@ -55,6 +59,13 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	if err != nil {
 		return err
 	}
+	var catalogue *consul.Client // where the queue is; workers need it for nothing else
+	if flags.queue.service != "" {
+		if catalogue, err = consul.Connect(consul.Config{Logger: logger}); err != nil {
+			return err
+		}
+		defer catalogue.Close()
+	}
 	registry := newRegistry()
 
 	group := run.New(logger)
@@ -75,6 +86,16 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			ready: func() (any, error) { return workers.Status(), workers.Ready() },
 		})
 	})
+	if flags.queue.enabled() {
+		var client *queue.Client
+		_ = group.Start(ctx, "queue", func(context.Context) (stop run.Stop, err error) {
+			client, stop, err = flags.queue.connect(catalogue, workerService(spec.Name), logger)
+			return stop, err
+		})
+		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
+			return workOnQueue(ctx, group, client, workers, workers.RunUntil), nil
+		})
+	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
 		server := wire.NewServer(wire.ServerConfig{Runner: workers, Key: fleetKey, Logger: logger})
 		return serve(group, "calls", flags.listen, "--listen", server.Serve, server.Shutdown)
