@@ -73,6 +73,43 @@ func (id CallID) String() string {
 	return string(text[:])
 }
 
+// ParseCallID reads an id exactly as String writes it: 26 characters in upper case,
+// the first at most 7, for an id has 128 bits. The specification reads lower case,
+// too; here each id is written in one way, so that it is one address and one subject.
+func ParseCallID[T ~string | ~[]byte](text T) (CallID, error) {
+	if len(text) != 26 || text[0] > '7' {
+		return CallID{}, badCallID(string(text[:min(len(text), 64)]))
+	}
+	var high, low uint64
+	for i := range len(text) {
+		digit := crockfordValues[text[i]]
+		if digit < 0 {
+			return CallID{}, badCallID(string(text))
+		}
+		high = high<<5 | low>>59
+		low = low<<5 | uint64(digit)
+	}
+	var id CallID
+	binary.BigEndian.PutUint64(id[:8], high)
+	binary.BigEndian.PutUint64(id[8:], low)
+	return id, nil
+}
+
+func badCallID(text string) error {
+	return fmt.Errorf("call id %q: want 26 digits and upper-case letters without I, L, O and U, the first at most 7", text)
+}
+
+// crockfordValues are the values of the alphabet's characters; -1 for all others.
+var crockfordValues = func() (values [256]int8) {
+	for i := range values {
+		values[i] = -1
+	}
+	for value, character := range []byte(crockford) {
+		values[character] = int8(value)
+	}
+	return values
+}()
+
 // Time is when the call arrived, to the millisecond.
 func (id CallID) Time() time.Time {
 	var stamp [8]byte

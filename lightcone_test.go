@@ -59,6 +59,39 @@ func TestCallIDNeedsRandomness(t *testing.T) {
 	}
 }
 
+func TestParseCallID(t *testing.T) {
+	const good = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, text := range []string{good, "00000000000000000000000000", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"} {
+		id, err := ParseCallID(text)
+		if err != nil || id.String() != text {
+			t.Errorf("%s came back as %s, %v", text, id, err)
+		}
+	}
+	for _, text := range []string{
+		"", good[1:], good + "0", strings.ToLower(good), "8" + good[1:], "Z" + good[1:], "/" + good[1:],
+		good[:25] + "I", good[:25] + "L", good[:25] + "O", good[:25] + "U", good[:25] + "-", good[:25] + "\n", good[:25] + "\xff",
+		strings.Repeat("0", 1<<20),
+	} {
+		id, err := ParseCallID([]byte(text))
+		if err == nil || id != (CallID{}) {
+			t.Errorf("%.40q passes for the id %s", text, id)
+		} else if len(err.Error()) > 500 {
+			t.Errorf("the error repeats %d bytes", len(err.Error()))
+		}
+	}
+}
+
+func FuzzParseCallID(f *testing.F) {
+	for _, seed := range []string{"01ARZ3NDEKTSV4RRFFQ69G5FAV", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01arz3ndektsv4rrffq69g5fav", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if id, err := ParseCallID(text); err == nil && id.String() != text {
+			t.Errorf("%q reads as %s", text, id)
+		}
+	})
+}
+
 func TestDigest(t *testing.T) {
 	// FIPS 180-2, appendix B.1.
 	if got := DigestOf([]byte("abc")).String(); got != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {

@@ -95,16 +95,36 @@ func (c *Client) Call(ctx context.Context, function lightcone.FunctionName, para
 	if err := function.Validate(); err != nil {
 		return Answer{}, err
 	}
-	target := c.base + "/function/" + string(function)
-	if len(params) > 0 {
-		target += "?" + params.Encode()
+	return c.exchange(ctx, exchange{
+		method: http.MethodPost, path: withQuery("/function/"+string(function), params), input: &input, waits: true, want: http.StatusOK, receive: receive,
+	})
+}
+
+func withQuery(path string, params url.Values) string {
+	if len(params) == 0 {
+		return path
 	}
+	return path + "?" + params.Encode()
+}
+
+// exchange is a request and what is done with its good answer.
+type exchange struct {
+	method, path string
+	input        *Input // nil = no body
+	header       http.Header
+	waits        bool // the answer comes when the function has run
+	want         int  // the status of a good answer
+	receive      func(Answer, io.Reader) error
+}
+
+// exchange sends the request, again as far as the policy allows.
+func (c *Client) exchange(ctx context.Context, e exchange) (Answer, error) {
 	c.budget.Deposit()
 	for attempt := 1; ; attempt++ {
 		if err := c.waitForHold(ctx); err != nil {
 			return Answer{}, err
 		}
-		answer, err := c.attempt(ctx, target, input, receive)
+		answer, err := c.attempt(ctx, e)
 		answer.Attempts = attempt
 		if err == nil || ctx.Err() != nil {
 			return answer, err
@@ -124,34 +144,16 @@ func (c *Client) Call(ctx context.Context, function lightcone.FunctionName, para
 }
 
 // attempt sends the request once and passes a good answer's body on.
-func (c *Client) attempt(ctx context.Context, target string, input Input, receive func(Answer, io.Reader) error) (Answer, error) {
+func (c *Client) attempt(ctx context.Context, e exchange) (Answer, error) {
 	bound := defaultTimeout
-	if c.timeout > 0 {
+	if c.timeout > 0 && e.waits {
 		bound = c.timeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, bound+c.slack)
 	defer cancel()
-	body, err := input.Open()
+	request, sent, err := c.request(ctx, e)
 	if err != nil {
 		return Answer{}, err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
-	if err != nil {
-		_ = body.Close() // nothing was read
-		return Answer{}, fmt.Errorf("make the request to %s: %w", target, err)
-	}
-	request.ContentLength = input.Size
-	request.GetBody = input.Open
-	if input.Size == 0 {
-		request.Body = http.NoBody
-		_ = body.Close()
-	}
-	request.Header.Set("Content-Type", input.ContentType)
-	if c.key != "" {
-		request.Header.Set("Authorization", "Bearer "+c.key)
-	}
-	if c.timeout > 0 {
-		request.Header.Set("X-Timeout", c.timeout.String())
 	}
 	began := time.Now()
 	response, err := c.http.Do(request)
@@ -159,19 +161,54 @@ func (c *Client) attempt(ctx context.Context, target string, input Input, receiv
 		return Answer{}, transportError(c.base, err)
 	}
 	defer response.Body.Close()
-	answer := answerOf(response, input.Size)
-	if response.StatusCode != http.StatusOK {
+	answer := answerOf(response, sent)
+	if response.StatusCode != e.want {
 		answer.Took = time.Since(began)
 		return answer, refusalOf(response, time.Now())
 	}
 	counted := &countingReader{reader: response.Body}
-	err = receive(answer, counted)
+	err = e.receive(answer, counted)
 	answer.BytesOut = counted.count
 	answer.Took = time.Since(began)
 	if counted.err != nil {
 		return answer, transportError(c.base, counted.err)
 	}
 	return answer, err
+}
+
+// request makes an attempt's request, and says how long its body is.
+func (c *Client) request(ctx context.Context, e exchange) (request *http.Request, sent int64, err error) {
+	var body io.ReadCloser = http.NoBody
+	if e.input != nil {
+		if body, err = e.input.Open(); err != nil {
+			return nil, 0, err
+		}
+	}
+	request, err = http.NewRequestWithContext(ctx, e.method, c.base+e.path, body)
+	if err != nil {
+		_ = body.Close() // nothing was read
+		return nil, 0, fmt.Errorf("make the request to %s%s: %w", c.base, e.path, err)
+	}
+	if e.header != nil {
+		request.Header = e.header.Clone()
+	}
+	if c.key != "" {
+		request.Header.Set("Authorization", "Bearer "+c.key)
+	}
+	if e.input == nil {
+		return request, 0, nil
+	}
+	request.ContentLength = e.input.Size
+	request.GetBody = e.input.Open
+	if e.input.Size == 0 {
+		request.Body = http.NoBody
+		_ = body.Close()
+	}
+	request.Header.Set("Content-Type", e.input.ContentType)
+	if c.timeout > 0 {
+		request.Header.Set("X-Timeout", c.timeout.String())
+	}
+	return request, e.input.Size, nil
 }
 
 // countingReader counts what was read, and keeps a read error apart from what

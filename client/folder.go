@@ -21,7 +21,7 @@ import (
 type Job struct {
 	Function     lightcone.FunctionName
 	Params       url.Values
-	In, Out      string // folders; Out is made, and mirrors In's names
+	In, Out      string // folders; Out is made, and mirrors In's names; empty for a job without outputs
 	Parallel     int    // calls at a time; at least 1
 	SkipExisting bool   // leave out what has an output of any type already
 }
@@ -48,20 +48,32 @@ const tickEvery = 250 * time.Millisecond
 // fails in a way that every other would, too. Its error means that nothing was
 // tried; what happened to the files is in the Summary.
 func (c *Client) Run(ctx context.Context, job Job, tell func(Progress)) (Summary, error) {
-	files, err := job.files()
+	work, files, err := c.prepare(job)
 	if err != nil {
 		return Summary{}, err
 	}
+	return work.run(ctx, files, job.Parallel, work.one, tell), nil
+}
+
+// prepare lists a job's files.
+func (c *Client) prepare(job Job) (*folderRun, []string, error) {
+	files, err := job.files()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &folderRun{client: c, job: job, names: NamesFor(files), began: time.Now(), summary: Summary{Tally: newTally(len(files))}}, files, nil
+}
+
+// run has so many workers do one to each file, and tells the progress.
+func (f *folderRun) run(ctx context.Context, files []string, workersAtOnce int, one func(context.Context, string) error, tell func(Progress)) Summary {
 	ctx, endEarly := context.WithCancelCause(ctx)
 	defer endEarly(nil)
-	work := &folderRun{client: c, job: job, names: NamesFor(files), began: time.Now(), summary: Summary{Tally: newTally(len(files))}}
-
 	next := make(chan string)
 	var workers sync.WaitGroup
-	for range max(1, job.Parallel) {
+	for range max(1, workersAtOnce) {
 		workers.Go(func() {
 			for file := range next {
-				if err := work.one(ctx, file); endsJob(err) {
+				if err := one(ctx, file); endsJob(err) {
 					endEarly(err)
 				}
 			}
@@ -88,9 +100,9 @@ func (c *Client) Run(ctx context.Context, job Job, tell func(Progress)) (Summary
 		case <-finished:
 			running = false
 		}
-		tell(work.progress(time.Now()))
+		tell(f.progress(time.Now()))
 	}
-	return work.finish(context.Cause(ctx)), nil
+	return f.finish(context.Cause(ctx))
 }
 
 // files checks the job's folders and lists its inputs.
@@ -98,6 +110,9 @@ func (job Job) files() ([]string, error) {
 	in, err := realPath(job.In)
 	if err != nil {
 		return nil, fmt.Errorf("the input folder %s: %w", job.In, err)
+	}
+	if job.Out == "" {
+		return listFiles(in, "")
 	}
 	if err := os.MkdirAll(job.Out, 0o777); err != nil {
 		return nil, fmt.Errorf("make the output folder: %w", err)
@@ -148,13 +163,27 @@ type folderRun struct {
 
 // one calls the function on one file and keeps the books.
 func (f *folderRun) one(ctx context.Context, file string) error {
-	if f.job.SkipExisting && f.hasOutput(file) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.summary.Skipped++
+	if f.skips(file) {
 		return nil
 	}
 	answer, err := f.call(ctx, file)
+	f.note(ctx, file, answer, err)
+	return err
+}
+
+// skips leaves the file out if it has an output already and the job says so.
+func (f *folderRun) skips(file string) bool {
+	if !f.job.SkipExisting || !f.hasOutput(file) {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.summary.Skipped++
+	return true
+}
+
+// note keeps what came of a file.
+func (f *folderRun) note(ctx context.Context, file string, answer Answer, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -165,18 +194,26 @@ func (f *folderRun) one(ctx context.Context, file string) error {
 		f.summary.Failed++
 		f.summary.Failures = append(f.summary.Failures, Failure{File: file, Err: err})
 	}
-	return err
 }
 
 func (f *folderRun) call(ctx context.Context, file string) (Answer, error) {
-	input, err := FileInput(filepath.Join(f.job.In, filepath.FromSlash(file)))
+	input, err := f.input(file)
 	if err != nil {
 		return Answer{}, err
 	}
-	return f.client.Call(ctx, f.job.Function, f.job.Params, input, func(answer Answer, body io.Reader) error {
+	return f.client.Call(ctx, f.job.Function, f.job.Params, input, f.keep(file))
+}
+
+func (f *folderRun) input(file string) (Input, error) {
+	return FileInput(filepath.Join(f.job.In, filepath.FromSlash(file)))
+}
+
+// keep writes an answer's body where the file's output belongs.
+func (f *folderRun) keep(file string) func(Answer, io.Reader) error {
+	return func(answer Answer, body io.Reader) error {
 		name := f.names.Output(file, answer.ContentType)
 		return WriteFile(filepath.Join(f.job.Out, filepath.FromSlash(name)), body)
-	})
+	}
 }
 
 func (f *folderRun) hasOutput(file string) bool {

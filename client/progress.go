@@ -11,6 +11,8 @@ import (
 // Tally counts what has come of a job's files so far.
 type Tally struct {
 	Total, Done, Failed, Skipped int
+	Accepted, Running            int  // of a queued job: calls that it has in the queue or had, and those a worker has
+	Queued                       bool // it is one
 	BytesIn, BytesOut            int64
 	CPU                          time.Duration // as billed
 	latencies                    *hdrhistogram.Histogram
@@ -37,6 +39,8 @@ func (t *Tally) succeeded(answer Answer) {
 // Progress is how a job stands at one moment.
 type Progress struct {
 	Total, Done, Failed, Skipped int
+	Accepted, Running            int
+	Queued                       bool
 	Retries                      int64
 	BytesIn, BytesOut            int64
 	Elapsed                      time.Duration
@@ -49,6 +53,7 @@ type Progress struct {
 func (t *Tally) at(elapsed time.Duration, retries int64) Progress {
 	p := Progress{
 		Total: t.Total, Done: t.Done, Failed: t.Failed, Skipped: t.Skipped,
+		Accepted: t.Accepted, Running: t.Running, Queued: t.Queued,
 		Retries: retries, BytesIn: t.BytesIn, BytesOut: t.BytesOut,
 		Elapsed: elapsed, Remaining: -1,
 		P50: time.Duration(t.latencies.ValueAtQuantile(50)) * time.Microsecond,
@@ -69,7 +74,13 @@ func (t *Tally) at(elapsed time.Duration, retries int64) Progress {
 // Line is the progress as one line of text, without its end.
 func (p Progress) Line() string {
 	var line strings.Builder
+	if p.Queued {
+		fmt.Fprintf(&line, "%s ", bar(p.Done+p.Failed+p.Skipped, p.Total))
+	}
 	fmt.Fprintf(&line, "%d/%d", p.Done+p.Failed+p.Skipped, p.Total)
+	if p.Queued {
+		fmt.Fprintf(&line, " · %d accepted, %d running, %d finished", p.Accepted, p.Running, p.Done)
+	}
 	if p.Failed > 0 {
 		fmt.Fprintf(&line, ", %d failed", p.Failed)
 	}
@@ -90,6 +101,18 @@ func (p Progress) Line() string {
 		fmt.Fprintf(&line, " · took %s", p.Elapsed.Round(100*time.Millisecond))
 	}
 	return line.String()
+}
+
+// barWidth is how many characters a whole bar has between its ends.
+const barWidth = 20
+
+// bar is how much of total is done, as a picture.
+func bar(done, total int) string {
+	filled := barWidth
+	if total > 0 {
+		filled = done * barWidth / total
+	}
+	return "[" + strings.Repeat("#", filled) + strings.Repeat("-", barWidth-filled) + "]"
 }
 
 // Size is a number of bytes for people, in powers of ten.

@@ -61,9 +61,12 @@ func (c *cluster) admitWorkloads(ctx context.Context) error {
 	}
 	defer operator.Close()
 	var roles []consul.JobRole
-	for _, job := range []string{"gateway", "identity", "redis", "scheduler"} {
-		role := "lightcone-" + job
-		if err := operator.PutRole(ctx, role, job); err != nil {
+	for _, policy := range []string{"gateway", "identity", "queue", "redis", "scheduler", "worker"} {
+		role, job := "lightcone-"+policy, policy
+		if policy == "worker" {
+			job = "worker-*" // one job for each function
+		}
+		if err := operator.PutRole(ctx, role, policy); err != nil {
 			return err
 		}
 		roles = append(roles, consul.JobRole{Job: job, Role: role})

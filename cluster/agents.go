@@ -98,7 +98,7 @@ func (c *cluster) startConsul(h host) error {
 	if err != nil {
 		return err
 	}
-	return c.start(consulOn(h), h.namespace(), c.consulProgram, "agent", "-config-file="+path)
+	return c.start(consulOn(h), h, c.consulProgram, "agent", "-config-file="+path)
 }
 
 // startNomadServer starts the Nomad server, outside the racks.
@@ -107,7 +107,7 @@ func (c *cluster) startNomadServer() error {
 	if err != nil {
 		return err
 	}
-	return c.start(nomadServer, "", c.nomadProgram, "agent", "-config="+path)
+	return c.start(nomadServer, edge(), c.nomadProgram, "agent", "-config="+path)
 }
 
 // startNomad starts a Nomad client on a host.
@@ -116,7 +116,7 @@ func (c *cluster) startNomad(h host) error {
 	if err != nil {
 		return err
 	}
-	return c.start(nomadOn(h), h.namespace(), c.nomadProgram, "agent", "-config="+path)
+	return c.start(nomadOn(h), h, c.nomadProgram, "agent", "-config="+path)
 }
 
 // answers says whether a GET of url is answered 200, within a second.

@@ -60,8 +60,8 @@ func TestTopologyFitsTheKernel(t *testing.T) {
 		if len(socket) > 107 {
 			t.Errorf("%s: the task API's socket would have %d bytes: %s", h.Name, len(socket), socket)
 		}
-		if len(h.veth()) > 15 {
-			t.Errorf("%s: the interface %s is too long", h.Name, h.veth())
+		if len(h.wired().Cable) > 15 {
+			t.Errorf("%s: the interface %s is too long", h.Name, h.wired().Cable)
 		}
 	}
 }

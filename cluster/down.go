@@ -40,7 +40,7 @@ func (c *cluster) down(ctx context.Context, say io.Writer) error {
 	if err := endTasks(ctx); err != nil {
 		return err
 	}
-	unplug(ctx)
+	network().Unplug(ctx)
 	if err := unmountBelow(agentsFolder); err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ func allDrills() []drill {
 		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", leastYield, (*drills).deployNothing},
 		{"rack-drained", "a rack is drained for maintenance and comes back", leastYield, (*drills).drainRack},
 		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack},
+		{"rack-cut-queued", "the same, while calls are queued: what was accepted ends with a result", leastYield, (*drills).cutRackQueued},
+		{"queue-killed", "each node of the queue is killed in its turn, while calls are queued", leastYield, (*drills).killQueueNodes},
 		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul},
 		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad},
 		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad},
@@ -188,10 +190,10 @@ func (d *drills) one(ctx context.Context, one drill) result {
 const frontDoorURL = "http://127.0.0.1:8080"
 
 // deployed are the jobs that are deployed by canaries, and their groups.
-var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler", "identity": "identity"}
+var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler", "identity": "identity", "queue": "queue"}
 
 // whole are the least well instances of each service when nothing is wrong.
-var whole = map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1, "identity": 2, "redis": 3, "redis-sentinel": 3}
+var whole = map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1, "identity": 2, "redis": 3, "redis-sentinel": 3, "queue": 3}
 
 // settled waits until the region is whole again: no deployment, every instance well.
 func (d *drills) settled(ctx context.Context) error {

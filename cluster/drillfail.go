@@ -267,7 +267,7 @@ func (d *drills) cutRack(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := cut(ctx, h); err != nil {
+	if err := h.wired().Cut(ctx); err != nil {
 		return err
 	}
 	gone := waitUntil(ctx, time.Minute, func() bool {
@@ -282,7 +282,7 @@ func (d *drills) cutRack(ctx context.Context) error {
 	if gone == nil {
 		gone = retry.Pause(ctx, away-time.Since(began))
 	}
-	if err := heal(ctx, h); err != nil {
+	if err := h.wired().Heal(ctx); err != nil {
 		return err
 	}
 	if gone != nil {
@@ -347,7 +347,7 @@ func (d *drills) without(ctx context.Context, name string) error {
 	if strings.HasPrefix(name, "nomad") {
 		program, flag = d.nomadProgram, "-config="
 	}
-	if err := d.start(name, "", program, "agent", flag+configOf(name)); err != nil {
+	if err := d.start(name, edge(), program, "agent", flag+configOf(name)); err != nil {
 		return err
 	}
 	return paused

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+
+	"lightcone/internal/hosts"
 )
 
 // command runs a program to its end and puts what it printed into the error.
@@ -16,47 +18,16 @@ func command(ctx context.Context, name string, args ...string) error {
 	return nil
 }
 
-// ip runs iproute2's ip with the words of line as its arguments.
-func ip(ctx context.Context, format string, args ...any) error {
-	return command(ctx, "ip", strings.Fields(fmt.Sprintf(format, args...))...)
-}
-
-// plug makes the bridge and the racks' namespaces, and joins them by cables.
-func plug(ctx context.Context) error {
-	steps := []string{
-		fmt.Sprintf("link add %s type bridge", bridge),
-		fmt.Sprintf("addr add %s/%d dev %s", serverAddress, subnetBits, bridge),
-		fmt.Sprintf("link set %s up", bridge),
-	}
+// network is the racks as hosts that are joined by a bridge.
+func network() hosts.Network {
+	n := hosts.Network{Bridge: bridge, Address: serverAddress, Bits: subnetBits}
 	for _, h := range racks() {
-		steps = append(steps,
-			"netns add "+h.Name,
-			fmt.Sprintf("link add %s type veth peer name eth0 netns %s", h.veth(), h.Name),
-			fmt.Sprintf("link set %s master %s up", h.veth(), bridge),
-			fmt.Sprintf("-n %s addr add %s/%d dev eth0", h.Name, h.Address, subnetBits),
-			fmt.Sprintf("-n %s link set eth0 up", h.Name),
-			fmt.Sprintf("-n %s link set lo up", h.Name),
-			fmt.Sprintf("-n %s route add default via %s", h.Name, serverAddress),
-		)
+		n.Hosts = append(n.Hosts, h.wired())
 	}
-	for _, step := range steps {
-		if err := ip(ctx, "%s", step); err != nil {
-			return err
-		}
-	}
-	return nil
+	return n
 }
 
-// unplug removes what plug made, as far as it is there.
-func unplug(ctx context.Context) {
-	for _, h := range racks() {
-		_ = ip(ctx, "netns del %s", h.Name) // takes its end of the cable with it, and so the other
-		_ = ip(ctx, "link del %s", h.veth())
-	}
-	_ = ip(ctx, "link del %s", bridge)
+// wired is a rack's host as one that has a cable.
+func (h host) wired() hosts.Host {
+	return hosts.Host{Name: h.Name, Address: h.Address, Cable: "lightcone-" + h.Rack}
 }
-
-// cut pulls a rack's cable, heal plugs it in again.
-func cut(ctx context.Context, h host) error { return ip(ctx, "link set %s down", h.veth()) }
-
-func heal(ctx context.Context, h host) error { return ip(ctx, "link set %s up", h.veth()) }

@@ -63,12 +63,11 @@ func waitUntil(ctx context.Context, bound time.Duration, done func() bool) error
 	return nil
 }
 
-// start starts program detached from this one, with its output in a log file, in
-// namespace if one is named, and notes it, so that `down` finds it.
-func (c *cluster) start(name, namespace, program string, args ...string) error {
-	if namespace != "" {
-		// Not `ip netns exec`: it mounts a /sys of its own, without the cgroups.
-		program, args = "nsenter", append([]string{"--net=/run/netns/" + namespace, program}, args...)
+// start starts program on a host, detached from this one, with its output in a log
+// file, and notes it, so that `down` finds it.
+func (c *cluster) start(name string, on host, program string, args ...string) error {
+	if on.Rack != "" {
+		program, args = on.wired().Inside(program, args...)
 	}
 	log, err := os.OpenFile(logOf(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

@@ -26,6 +26,7 @@ func variables(r release) map[string]any {
 		"gateway_memory_mb": 256,
 		"max_wait":          "1s", // three racks on one machine's cores: that all of it is late is no overload
 		"redis":             map[string]any{"memory": 128},
+		"queue":             map[string]any{"store_mb": 1024, "cpu": 200, "memory": 256},
 		"functions": map[string]any{
 			"resize": map[string]any{"floor": 3, "ceiling": 6, "slots": 1, "cpu": 1000, "memory": 256, "memory_max": 2048},
 			"echo":   map[string]any{"floor": 0, "ceiling": 4, "slots": 8, "cpu": 200, "memory": 256, "memory_max": 1024, "cold_start": 10},

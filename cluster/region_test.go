@@ -207,7 +207,7 @@ func checkNothingLeft(t *testing.T) {
 	if _, err := os.Stat(agentsFolder); err == nil {
 		t.Errorf("the folder %s is left", agentsFolder)
 	}
-	if err := ip(context.Background(), "link show %s", bridge); err == nil {
+	if err := command(context.Background(), "ip", "link", "show", bridge); err == nil {
 		t.Errorf("the bridge %s is left", bridge)
 	}
 	mounts, err := os.ReadFile("/proc/self/mounts")

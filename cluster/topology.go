@@ -43,22 +43,10 @@ func edge() host {
 // clients are all hosts that Nomad may run jobs on.
 func clients() []host { return append(racks(), edge()) }
 
-// veth is the end of the host's cable that is plugged into the bridge: at most
-// 15 bytes, says the kernel.
-func (h host) veth() string { return "lightcone-" + h.Rack }
-
 // folder is where the host's agents keep their data; see agentsFolder.
 func (h host) folder() string {
 	if h.Rack == "" {
 		return agentsFolder + "/e"
 	}
 	return agentsFolder + "/" + h.Rack
-}
-
-// namespace is the host's network namespace, "" for this machine's own.
-func (h host) namespace() string {
-	if h.Rack == "" {
-		return ""
-	}
-	return h.Name
 }

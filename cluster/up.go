@@ -42,7 +42,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 		name string
 		do   func() error
 	}{
-		{"three racks, joined by a bridge", func() error { return plug(ctx) }},
+		{"three racks, joined by a bridge", func() error { return network().Plug(ctx) }},
 		{"Consul's server", func() error { return c.startConsul(edge()) }},
 		{"Consul's policies and the agents' tokens", func() error {
 			if err := c.admitAgents(ctx); err != nil {
@@ -60,7 +60,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			if err != nil {
 				return err
 			}
-			if err := c.start(releases, "", self, "serve-releases"); err != nil {
+			if err := c.start(releases, edge(), self, "serve-releases"); err != nil {
 				return err
 			}
 			return c.awaitAnswer(ctx, releases, "http://"+releaseAddress+"/healthz")
@@ -84,7 +84,7 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			provisioner, err = c.prepare(ctx, say)
 			return err
 		}},
-		{"terraform apply: workers, gateways, front door, scheduler, Redis, identity", func() error {
+		{"terraform apply: workers, gateways, front door, scheduler, Redis, queue, identity", func() error {
 			return provisioner.apply(ctx, &milestones{to: say}, variables(published))
 		}},
 		{"the tenant demo and its key", func() error { return c.admitDemo(ctx) }},
@@ -147,7 +147,7 @@ func (c *cluster) mayStart(ctx context.Context) error {
 			return fmt.Errorf("%s is missing: `make cluster` installs it on Debian (iproute2, util-linux, haproxy, redis-server)", program)
 		}
 	}
-	if err := ip(ctx, "link show %s", bridge); err == nil {
+	if err := command(ctx, "ip", "link", "show", bridge); err == nil {
 		return fmt.Errorf("there is a network interface %s already: `make cluster-down` removes it", bridge)
 	}
 	for _, port := range []struct{ address, what string }{
@@ -259,7 +259,7 @@ func (c *cluster) greet(say io.Writer) {
 		folder = c.folder
 	}
 	fmt.Fprintf(say, `
-Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the management plane.
+Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the queue, the management plane.
   front door  http://127.0.0.1:8080
   Consul      http://127.0.0.1:8500/ui   (reads without a token; all else with %[1]s/consul.token)
   Nomad       http://127.0.0.1:4646/ui

@@ -25,6 +25,8 @@ var deeds = map[string]func(context.Context, *Client) error{
 	"see gateway":        func(ctx context.Context, c *Client) error { return see(ctx, c, "gateway") },
 	"see gateway-manage": func(ctx context.Context, c *Client) error { return see(ctx, c, "gateway-manage") },
 	"see redis":          func(ctx context.Context, c *Client) error { return see(ctx, c, "redis") },
+	"see the queue":      func(ctx context.Context, c *Client) error { return see(ctx, c, "queue") },
+	"see queue-route":    func(ctx context.Context, c *Client) error { return see(ctx, c, "queue-route") },
 	"see the Sentinels":  func(ctx context.Context, c *Client) error { return see(ctx, c, "redis-sentinel") },
 	"see nodes": func(ctx context.Context, c *Client) error {
 		options, cancel := c.reading(ctx)
@@ -88,20 +90,21 @@ func register(ctx context.Context, c *Client, service string) error {
 
 // allowed is what each policy lets its token do, and nothing else.
 var allowed = map[string][]string{
-	"gateway":    {"see worker-echo", "see nodes", "see the Sentinels", "read who may call", "put in quarantine"},
+	"gateway":    {"see worker-echo", "see nodes", "see the Sentinels", "see the queue", "read who may call", "put in quarantine"},
 	"identity":   {"see nodes", "see the Sentinels", "read who may call", "change who may call", "put in quarantine"},
 	"redis":      {"see nodes", "see the Sentinels", "see redis"},
 	"front-door": {"see gateway", "see nodes"},
 	"scheduler": {
-		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes",
+		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes",
 		"write the scheduler's key", "open a session",
 	},
-	"worker":       {},
-	"ui":           {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes"},
-	"consul-agent": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes", "register a node"},
-	"nomad-server": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes", "read the agent", "register nomad"},
+	"worker":       {"see nodes", "see the queue"},
+	"queue":        {"see nodes", "see queue-route"},
+	"ui":           {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes"},
+	"consul-agent": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes", "register a node"},
+	"nomad-server": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes", "read the agent", "register nomad"},
 	"nomad-client": {
-		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see nodes",
+		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes",
 		"read the agent", "register nomad", "register worker-echo",
 	},
 }
@@ -121,7 +124,7 @@ func TestPoliciesAllowWhatTheyNameAndNoMore(t *testing.T) {
 		t.Errorf("the second bootstrap: %v", err)
 	}
 	m := a.client(root)
-	for _, service := range []string{"worker-echo", "gateway", "gateway-manage", "redis", "redis-sentinel"} {
+	for _, service := range []string{"worker-echo", "gateway", "gateway-manage", "redis", "redis-sentinel", "queue", "queue-route"} {
 		enlist(t, m, service, service, "passing")
 	}
 	policies := Policies()
@@ -268,6 +271,7 @@ func TestWorkloadIdentity(t *testing.T) {
 			t.Errorf("the rules are %v, want %v", got, wanted)
 		}
 	}
+	workers := bound{`"nomad_service" not in value and value.nomad_job_id matches "^worker-"`, "role", "lightcone-gateway"}
 	gateway, scheduler := JobRole{Job: "gateway", Role: "lightcone-gateway"}, JobRole{Job: "scheduler", Role: "lightcone-scheduler"}
 	for range 2 {
 		if err := m.PutWorkloadIdentity(ctx, jwks.URL, gateway, scheduler); err != nil {
@@ -275,10 +279,17 @@ func TestWorkloadIdentity(t *testing.T) {
 		}
 		expect(service, task("gateway"), task("scheduler"))
 	}
+	if err := m.PutWorkloadIdentity(ctx, jwks.URL, scheduler, JobRole{Job: "worker-*", Role: "lightcone-gateway"}); err != nil {
+		t.Fatal(err)
+	}
+	expect(service, task("scheduler"), workers)
 	if err := m.PutWorkloadIdentity(ctx, jwks.URL, scheduler); err != nil {
 		t.Fatal(err)
 	}
 	expect(service, task("scheduler"))
+	if err := m.PutWorkloadIdentity(ctx, jwks.URL, JobRole{Job: "w*r", Role: "x"}); err == nil {
+		t.Error("a star inside a job's name went through")
+	}
 	if err := m.PutWorkloadIdentity(ctx, jwks.URL, JobRole{Job: `" or true`, Role: "x"}); err == nil {
 		t.Error("a job's name broke out of the selector")
 	}

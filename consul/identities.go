@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 )
@@ -15,8 +16,20 @@ const WorkloadAuthMethod = "nomad-workloads"
 // JobRole gives the tasks of one Nomad job one Consul role, which must exist
 // when they log in.
 type JobRole struct {
-	Job  string // the Nomad job's ID
+	Job  string // the Nomad job's ID; with a star at its end, that of all jobs whose ID begins so
 	Role string
+}
+
+// selector is which logins get the role.
+func (given JobRole) selector() (string, error) {
+	job, several := strings.CutSuffix(given.Job, "*")
+	if !plainName.MatchString(job) || !plainName.MatchString(given.Role) {
+		return "", fmt.Errorf("bind the Consul role %q to Nomad's job %q: want letters, digits, dots, dashes and underscores only, and a star only at the job's end", given.Role, given.Job)
+	}
+	if several {
+		return fmt.Sprintf(`"nomad_service" not in value and value.nomad_job_id matches %q`, "^"+regexp.QuoteMeta(job)), nil
+	}
+	return fmt.Sprintf(`"nomad_service" not in value and value.nomad_job_id == %q`, job), nil
 }
 
 // plainName keeps names out of the selector's grammar.
@@ -38,12 +51,13 @@ func (c *Client) PutWorkloadIdentity(ctx context.Context, jwksURL string, roles 
 		BindName:    "${value.nomad_service}",
 	}}
 	for _, given := range roles {
-		if !plainName.MatchString(given.Job) || !plainName.MatchString(given.Role) {
-			return fmt.Errorf("bind the Consul role %q to Nomad's job %q: want letters, digits, dots, dashes and underscores only", given.Role, given.Job)
+		selector, err := given.selector()
+		if err != nil {
+			return err
 		}
 		rules = append(rules, &api.ACLBindingRule{
 			Description: "Tasks of Nomad's job " + given.Job,
-			Selector:    fmt.Sprintf(`"nomad_service" not in value and value.nomad_job_id == %q`, given.Job),
+			Selector:    selector,
 			BindType:    api.BindingRuleBindTypeRole,
 			BindName:    given.Role,
 		})

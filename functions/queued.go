@@ -15,6 +15,15 @@ type Queued struct {
 	Callback       string // URL that hears of the end; empty = none
 }
 
+// SyncReserve is how many of a function's slots queued calls leave free for those
+// whose callers wait: a quarter, rounded up. A lone slot cannot be kept free and used.
+func SyncReserve(slots int) int {
+	if slots <= 1 {
+		return 0
+	}
+	return (slots + 3) / 4
+}
+
 // Result is what a queued call came to: the function's answer, or why there is none.
 type Result struct {
 	Status      int          // the function's HTTP status; 0 when Problem is set and it did not answer

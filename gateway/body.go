@@ -24,7 +24,8 @@ type bodyReader struct {
 	arm      func(time.Time) error // sets the connection's read deadline
 	memory   *holding
 	stall    time.Duration // longest silence
-	deadline time.Time     // the call's
+	deadline time.Time     // the call's, or the body's own
+	accepts  bool          // the queue takes the call: the deadline is the body's own
 	limit    int           // the function's longest body
 }
 
@@ -102,7 +103,9 @@ func (r *bodyReader) grow(old *buffer, filled int) (*buffer, error) {
 func (r *bodyReader) failure(err error, filled, length int) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if !time.Now().Before(r.deadline) {
+		if late := !time.Now().Before(r.deadline); late && r.accepts {
+			return problem.New(problem.RequestTimeout, "The body did not come within %v (%d bytes had come), so the call was not accepted; send it faster.", acceptedBodyTime, filled).Because(err)
+		} else if late {
 			return problem.New(problem.DeadlineExceeded, "The call's deadline passed while Lightcone waited for the rest of its body (%d bytes had come); it was not run. Send the body sooner, or allow more time with X-Timeout.", filled).Because(err)
 		}
 		return problem.New(problem.RequestTimeout, "Nothing more of the body came for %v (%d bytes had come); send it without pauses.", r.stall, filled).Because(err)

@@ -65,12 +65,13 @@ type admitted struct {
 	lane     *lane
 	spec     *functions.Spec
 	tenant   lightcone.TenantID
-	deadline time.Time
+	deadline time.Time // of the call; of its body alone when the queue takes it
+	wishes   wishes
 }
 
 // admit authenticates, validates and admits a call, or says why not. For a passage
 // that asks, it takes nothing but the token of a call that the queue refuses.
-func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Time, p *passage) (admitted, error) {
+func (g *Gateway) admit(header *fasthttp.RequestHeader, asked route, name []byte, now time.Time, p *passage) (admitted, error) {
 	found := (*g.lanes.Load())[string(name)]
 	function := found.nameFor(name)
 	a := admitted{lane: found}
@@ -92,7 +93,13 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 	if err != nil {
 		return a, err
 	}
+	if a.wishes, err = g.wishesOf(header, asked, a.spec); err != nil {
+		return a, err
+	}
 	a.deadline = now.Add(timeout)
+	if a.wishes.async {
+		a.wishes.timeout, a.deadline = timeout, now.Add(acceptedBodyTime)
+	}
 	if int64(header.ContentLength()) > a.spec.MaxBodyBytes {
 		return a, tooLarge(int(a.spec.MaxBodyBytes))
 	}
@@ -102,6 +109,9 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 	if err := g.limit(p, a.tenant, &quota, now); err != nil {
 		return a, err
 	}
+	if a.wishes.async {
+		return a, nil // the line of those who wait is none of its business
+	}
 	if err := found.judge(now, a.deadline); err != nil {
 		return a, p.knock(err, now)
 	}
@@ -109,10 +119,10 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, name []byte, now time.Ti
 }
 
 // serveCall lives one call, on its connection's goroutine. id is its text.
-func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []byte, callID lightcone.CallID, id string) {
+func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, asked route, name []byte, callID lightcone.CallID, id string) {
 	p := passage{gateway: g}
 	defer p.leave(admission.Untold, lightcone.Usage{}) // of a call whose handling panics
-	admitted, err := g.admit(&ctx.Request.Header, name, time.Now(), &p)
+	admitted, err := g.admit(&ctx.Request.Header, asked, name, time.Now(), &p)
 	counted := g.metrics.none
 	if admitted.lane != nil {
 		counted = admitted.lane.metrics
@@ -134,7 +144,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 	}
 	c.ticket.deadline = admitted.deadline
 	c.memory = holding{budget: &g.budget, grant: p.grant}
-	if err := g.readBody(ctx, conn, c, admitted); err != nil {
+	if err := g.readBody(ctx, conn, c, &admitted); err != nil {
 		p.leave(admission.Untold, lightcone.Usage{})
 		p.tell(&ctx.Response, &c.limits)
 		counted.count(g.refuse(ctx, err, platform, id))
@@ -145,9 +155,13 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 		}
 		return
 	}
+	if admitted.wishes.async {
+		g.enqueue(ctx, c, &p, &admitted, counted, id)
+		return
+	}
 	ran, err := g.run(c, admitted.lane)
 	c.memory.charge(int64(len(c.answer.Body)))
-	p.leave(outcomeOf(ran, err), usageOf(c, ran, err))
+	p.leave(outcomeOf(ran, c.answer.Exec, err), usageOf(c, ran, err))
 	p.tell(&ctx.Response, &c.limits)
 	c.letGoOfBody()
 	if ran {
@@ -168,7 +182,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, name []b
 }
 
 // readBody reads the call's body and fills the call from what came with it.
-func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, a admitted) error {
+func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, a *admitted) error {
 	header := &ctx.Request.Header
 	if length := header.ContentLength(); length > 0 || length == chunked {
 		reader := bodyReader{
@@ -177,6 +191,7 @@ func (g *Gateway) readBody(ctx *fasthttp.RequestCtx, conn *connection, c *call, 
 			memory:   &c.memory,
 			stall:    g.config.BodyStallTimeout,
 			deadline: a.deadline,
+			accepts:  a.wishes.async,
 			limit:    int(a.spec.MaxBodyBytes),
 		}
 		body, n, err := reader.read(length)
@@ -237,6 +252,7 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	if err != nil {
 		kind = problem.Of(err).Kind
 	}
+	g.strike(&c.request, err) // before the slot is given back: the next in line may have the same input
 	switch kind {
 	case problem.Overloaded:
 		c.ticket.refusal = err // for comeBack
@@ -246,7 +262,6 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 	default:
 		l.leave(time.Since(c.ticket.started) - c.answer.Lost)
 	}
-	g.strike(&c.request, err)
 	return false, err
 }
 

@@ -26,6 +26,13 @@ type Config struct {
 
 	// Quarantine knows the inputs that kill slots. May be nil: then every input is run.
 	Quarantine Quarantine
+	// Queue takes the calls whose clients do not wait, and Invocations knows what has
+	// become of them. Both nil: there is no queue, and such calls are refused.
+	Queue       Queue
+	Invocations Invocations
+	// CheckCallback says why nobody may be called back at a URL, as a problem for the
+	// caller. May be nil: then every URL with http or https will do.
+	CheckCallback func(url string) error
 	// Tenants remembers what each tenant has used and has in flight; nil = a table of
 	// the gateway's own, with admission.DefaultConfig.
 	Tenants *admission.Table
@@ -88,6 +95,9 @@ func (c Config) Validate() error {
 		if field.value <= 0 {
 			return fmt.Errorf("gateway config: %s is %v: want more than 0", field.name, field.value)
 		}
+	}
+	if (c.Queue == nil) != (c.Invocations == nil) {
+		return fmt.Errorf("gateway config: of Queue and Invocations, one is set alone: want both or neither")
 	}
 	if c.DrainDelay < 0 {
 		return fmt.Errorf("gateway config: DrainDelay is %v: want 0 or more", c.DrainDelay)

@@ -22,6 +22,13 @@
 // A client that goes away while its call waits or runs is not noticed until its
 // answer is written: the call runs, and counts.
 //
+// A call whose client does not wait (asynchronous.go) is authenticated, limited and read
+// like any other, but has no place in its function's queue: a Queue of its own keeps it,
+// and what absorbs overload must not be refused for it. It is answered 202 once the Queue has
+// it, or as the call itself when it ends while its client waits for a while. Questions
+// about it (invocations.go) are answered to all keys of its tenant; they are no calls,
+// take nothing of its limits, and are bounded in number for each tenant.
+//
 // A Fleet is a Worker made of many: it picks one for each call, tries another when
 // that one had no room, and once when it was lost. It prefers the few of the tenant's
 // shuffle shard (shard.go), which one whose calls crash does not leave, and sets aside

@@ -142,8 +142,10 @@ func sightingOf(tenant uint64, call *functions.Call, answer *functions.Answer, t
 	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed, problem.Internal:
 		seen.what = sawCrash
 	case problem.DeadlineExceeded:
-		// With little time or a long way for its body, a call may be late at no one's fault.
-		if answer.Exec == 0 && took >= slowFloor && seen.delay >= 0 {
+		switch {
+		case answer.Exec > 0:
+			seen.what = sawStop
+		case took >= slowFloor && seen.delay >= 0: // with little time or a long way for its body, a call may be late at no one's fault
 			seen.what = sawSilence
 		}
 	}

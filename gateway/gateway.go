@@ -41,6 +41,9 @@ type Callers interface {
 	// what its tenant may use. Its errors are problem.Unauthenticated,
 	// problem.Forbidden, and problem.Overloaded while nobody can tell.
 	Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error)
+	// Identify finds whose key was presented, whatever its scopes. Its errors are
+	// those of Authorize.
+	Identify(presented []byte) (lightcone.TenantID, error)
 }
 
 const serverName = "lightcone"
@@ -63,6 +66,8 @@ type Gateway struct {
 	inFlight atomic.Int64
 	random   sync.Pool // of *bufio.Reader over crypto/rand
 	draining atomic.Bool
+	open     context.Context // ends when draining begins: nobody waits any longer for what may also be asked for later
+	close    context.CancelFunc
 
 	accepting sync.WaitGroup // one for each listener being served
 
@@ -94,6 +99,7 @@ func New(config Config, worker Worker, callers Callers, registerer prometheus.Re
 		stop:        make(chan struct{}),
 		stopped:     make(chan struct{}),
 	}
+	g.open, g.close = context.WithCancel(context.Background())
 	var err error
 	if g.config.Tenants == nil {
 		if g.config.Tenants, err = admission.NewTable(admission.DefaultConfig(), time.Now()); err != nil {
@@ -229,10 +235,12 @@ func (g *Gateway) keepFollowing() {
 
 // Shutdown fails readiness, waits DrainDelay, stops accepting, lets every call
 // that has arrived finish, those in queues included, and returns once all
-// connections have ended. When ctx ends first, it cuts the connections that
+// connections have ended. Clients that wait for an accepted call's end are told at
+// once where to ask for it later. When ctx ends first, it cuts the connections that
 // remain and says how many.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.draining.Store(true)
+	g.close()
 	if g.config.DrainDelay > 0 {
 		delay := time.NewTimer(g.config.DrainDelay)
 		defer delay.Stop()

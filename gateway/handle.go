@@ -56,14 +56,16 @@ func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightc
 		return
 	}
 	found, name := routeOf(ctx.URI().PathOriginal())
-	if err := checkMethod(ctx, found); err != nil {
+	if err := g.checkRoute(ctx, found); err != nil {
 		g.metrics.none.count(g.refuse(ctx, err, platform, text))
 		g.settleUnread(ctx, conn)
 		return
 	}
 	switch found {
-	case routeCall:
-		g.serveCall(ctx, conn, name, id, text)
+	case routeCall, routeAccept:
+		g.serveCall(ctx, conn, found, name, id, text)
+	case routeInvocation, routeResult:
+		g.serveInvocation(ctx, conn, found, name, text)
 	case routeHealth:
 		ctx.Response.Header.SetCanonical(headerCallID, []byte(text))
 		writeJSON(ctx, fasthttp.StatusOK, map[string]bool{"live": true})
@@ -73,23 +75,18 @@ func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightc
 	}
 }
 
-// checkMethod refuses what is not routed, and bodies where there is no use for one.
-func checkMethod(ctx *fasthttp.RequestCtx, found route) error {
-	get := ctx.IsGet() || ctx.IsHead()
-	allow := ""
+// checkRoute refuses what is not routed, and bodies where there is no use for one.
+func (g *Gateway) checkRoute(ctx *fasthttp.RequestCtx, found route) error {
 	switch {
 	case found == routeNone:
 		return problem.New(problem.NotFound, "There is nothing at this path; functions are called with POST /function/{name}.")
-	case found == routeCall && !ctx.IsPost():
-		allow = fasthttp.MethodPost
-	case found != routeCall && !get:
-		allow = "GET, HEAD"
+	case found.queues() && g.config.Queue == nil:
+		return problem.New(problem.NotFound, "This Lightcone has no queue, so it takes no calls to be done later; call the function with POST /function/{name} and wait for its answer.")
+	case !found.takes(ctx.Method()):
+		ctx.Response.Header.SetCanonical(headerAllow, []byte(found.methods()))
+		return problem.New(problem.MethodNotAllowed, "This path does not take the method %s; use %s.", truncate(ctx.Method(), 32), found.methods())
 	}
-	if allow != "" {
-		ctx.Response.Header.SetCanonical(headerAllow, []byte(allow))
-		return problem.New(problem.MethodNotAllowed, "This path does not take the method %s; use %s.", truncate(ctx.Method(), 32), allow)
-	}
-	if length := ctx.Request.Header.ContentLength(); found != routeCall && (length > 0 || length == chunked) {
+	if length := ctx.Request.Header.ContentLength(); !found.calls() && (length > 0 || length == chunked) {
 		return problem.New(problem.BadParameter, "This path takes no body; send the request without one.")
 	}
 	return nil
@@ -157,13 +154,13 @@ func (g *Gateway) expect(ctx *fasthttp.RequestCtx) (status int) {
 	found, name := routeOf(ctx.URI().PathOriginal())
 	err := framing(ctx.Request.Header.RawHeaders())
 	if err == nil {
-		err = checkMethod(ctx, found)
+		err = g.checkRoute(ctx, found)
 	}
 	counted := g.metrics.none
 	p := passage{gateway: g, asks: true}
-	if err == nil && found == routeCall {
+	if err == nil && found.calls() {
 		var asked admitted
-		asked, err = g.admit(&ctx.Request.Header, name, time.Now(), &p)
+		asked, err = g.admit(&ctx.Request.Header, found, name, time.Now(), &p)
 		if asked.lane != nil {
 			counted = asked.lane.metrics
 		}

@@ -20,21 +20,6 @@ import (
 	"lightcone/internal/problem"
 )
 
-// customers is a test's Callers: tenants by name, which are their keys, with quotas.
-type customers map[lightcone.TenantID]lightcone.Quota
-
-func (c customers) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
-	tenant := lightcone.TenantID(presented)
-	quota, known := c[tenant]
-	switch {
-	case !known:
-		return "", lightcone.Quota{}, problem.New(problem.Unauthenticated, "No key.")
-	case function == "forbidden":
-		return "", lightcone.Quota{}, problem.New(problem.Forbidden, "Not the function %q.", function)
-	}
-	return tenant, quota, nil
-}
-
 // unlimitedBut is a quota with some limits.
 func unlimitedBut(change func(*lightcone.Quota)) lightcone.Quota {
 	q := lightcone.Unlimited
@@ -54,6 +39,9 @@ func shop(t *testing.T, slots int, tenants customers, change func(*Config)) (s *
 			return problem.New(problem.OutOfMemory, "It outgrew its memory.")
 		case "broken":
 			return problem.New(problem.FunctionFailed, "Its process was replaced.")
+		case "late": // it ran, and was stopped
+			answer.CPU, answer.Exec = 1500*time.Microsecond, time.Second
+			return problem.New(problem.DeadlineExceeded, "It was stopped.")
 		case "panic":
 			panic("a bug")
 		case "wait":
@@ -148,58 +136,6 @@ func TestCallsPerSecond(t *testing.T) {
 	}
 }
 
-func TestRefusalsOfOtherKindsTakeNoToken(t *testing.T) {
-	s, _ := shop(t, 1, customers{"acme": unlimitedBut(func(q *lightcone.Quota) { q.CallsPerSecond, q.Burst = 0.01, 1 })}, nil)
-	for path, want := range map[string]int{"/function/nope": 404, "/function/forbidden": 403} {
-		if got, err := s.send("POST", path, nil, "Authorization", "Bearer acme"); err != nil || got.status != want {
-			t.Errorf("%s: %v, %v", path, got, err)
-		}
-	}
-	if got, err := s.send("POST", "/function/echo", nil, "Authorization", "Bearer acme", "X-Timeout", "1y"); err != nil || got.status != 400 {
-		t.Errorf("a bad timeout: %v, %v", got, err)
-	}
-	if got := s.ask(t, "nobody", "", ""); got.status != 401 || got.header.Get("RateLimit") != "" {
-		t.Errorf("nobody: %d, %v", got.status, got.header)
-	}
-	if got := s.ask(t, "acme", "", ""); got.status != 200 {
-		t.Errorf("the first good call: %d %s", got.status, got.body)
-	}
-	wantRefused(t, s.ask(t, "acme", "", ""), admission.CallsPerSecond, 100)
-}
-
-// TestTokensAreTakenOnce: by a call whose client asks before it sends the body,
-// too, and by one that the queue has no place for.
-func TestTokensAreTakenOnce(t *testing.T) {
-	slow := unlimitedBut(func(q *lightcone.Quota) { q.CallsPerSecond, q.Burst = 0.01, 2 })
-	s, gate := shop(t, 1, customers{"acme": slow, "asks": slow, "other": lightcone.Unlimited}, func(c *Config) { c.MaxWaitingCalls = 0 })
-	client := s.dial(t)
-	for range 2 {
-		client.say("POST /function/echo HTTP/1.1\nHost: a\nAuthorization: Bearer asks\nExpect: 100-continue\nContent-Length: 4\n\n")
-		if got := client.hear(); got.status != 100 {
-			t.Fatalf("got %d before the body", got.status)
-		}
-		client.say("body")
-		if got := client.hear(); got.status != 200 {
-			t.Fatalf("got %d", got.status)
-		}
-	}
-	client.say("POST /function/echo HTTP/1.1\nHost: a\nAuthorization: Bearer asks\nExpect: 100-continue\nContent-Length: 4\n\n")
-	wantRefused(t, client.hear(), admission.CallsPerSecond, 100)
-
-	var held sync.WaitGroup
-	held.Go(func() { s.ask(t, "other", "wait", "") })
-	eventually(t, "the slot is taken", func() bool { return (*s.lanes.Load())["echo"].report().Running == 1 })
-	for range 2 {
-		got := s.ask(t, "acme", "", "")
-		if got.status != 503 || got.header.Get("RateLimit") == "" {
-			t.Errorf("without a place: %d, %v", got.status, got.header)
-		}
-	}
-	wantRefused(t, s.ask(t, "acme", "", ""), admission.CallsPerSecond, 100)
-	close(gate)
-	held.Wait()
-}
-
 func TestConcurrentCalls(t *testing.T) {
 	s, gate := shop(t, 4, customers{"acme": unlimitedBut(func(q *lightcone.Quota) { q.ConcurrentCalls = 2 }), "other": lightcone.Unlimited}, nil)
 	var held sync.WaitGroup
@@ -242,9 +178,9 @@ func TestMonthlyQuotas(t *testing.T) {
 		"cpu":   unlimitedBut(func(q *lightcone.Quota) { q.CPUPerMonth = 4 * time.Millisecond }), // echo takes 1.5 ms
 		"bytes": unlimitedBut(func(q *lightcone.Quota) { q.BytesPerMonth = 250 }),
 	}, nil)
-	for range 3 {
-		if got := s.ask(t, "cpu", "", "a"); got.status != 200 || got.header.Get("RateLimit") != "" {
-			t.Errorf("%d with %v", got.status, got.header)
+	for i, what := range []string{"", "late", "late"} { // what a call used that was stopped counts, too
+		if got := s.ask(t, "cpu", what, "a"); got.status != []int{200, 504, 504}[i] || got.header.Get("RateLimit") != "" {
+			t.Errorf("%q: %d with %v", what, got.status, got.header)
 		}
 	}
 	least := int(math.Ceil(min(time.Until(nextMonthOf(time.Now())), time.Hour).Seconds()))

@@ -14,6 +14,8 @@ import (
 const (
 	outcomeOK            = "ok"
 	outcomeFunctionError = "function-error" // the function's own plain 4xx or 5xx
+	outcomeAccepted      = "accepted"       // the queue has the call; its outcome is not known here
+	outcomeAwaited       = "awaited"        // as accepted, and its result came while its client waited
 )
 
 // noFunction labels what was refused before a function was known. Names that
@@ -29,6 +31,9 @@ type metrics struct {
 	queued   *prometheus.HistogramVec
 	exec     *prometheus.HistogramVec
 	none     *laneMetrics // for noFunction
+
+	accept      prometheus.Histogram
+	invocations *prometheus.CounterVec
 
 	handshakes *prometheus.CounterVec
 	limited    map[admission.Limit]prometheus.Counter // looked up once
@@ -48,7 +53,7 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_gateway_calls_total",
-			Help: "Calls answered, by function and outcome: ok, function-error, or a problem's kind.",
+			Help: "Calls answered, by function and outcome: ok, function-error, or a problem's kind; accepted, or awaited, when the queue took the call.",
 		}, []string{"function", "outcome"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_gateway_shed_total",
@@ -68,6 +73,15 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 			Help:    "Time a call was with its function.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, label),
+		accept: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "lightcone_gateway_accept_seconds",
+			Help:    "Time that the queue took to accept a call, or to refuse it.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		invocations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lightcone_gateway_invocation_requests_total",
+			Help: "Requests about accepted calls, by what was asked (status, result, cancel) and outcome: ok, function-error, or a problem's kind.",
+		}, []string{"asked", "outcome"}),
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lightcone_gateway_handshakes_total",
 			Help: "TLS handshakes by outcome: done, failed, timeout, or http when the client did not speak TLS.",
@@ -81,7 +95,7 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, collector := range []prometheus.Collector{
-		m.calls, m.shed, m.confined, m.queued, m.exec, m.handshakes, limited,
+		m.calls, m.shed, m.confined, m.queued, m.exec, m.accept, m.invocations, m.handshakes, limited,
 		gauge("lightcone_gateway_calls_in_flight", "Calls between the end of their headers and their outcome.",
 			func() float64 { return float64(g.inFlight.Load()) }),
 		gauge("lightcone_gateway_tenants", "Tenants that are remembered.",
@@ -108,7 +122,7 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 // forFunction looks up a function's metrics, so that no call has to.
 func (m *metrics) forFunction(name lightcone.FunctionName) *laneMetrics {
 	found := &laneMetrics{
-		outcomes: make(map[string]prometheus.Counter, len(rows)+2),
+		outcomes: make(map[string]prometheus.Counter, len(rows)+4),
 		shed:     m.shed.WithLabelValues(string(name)),
 		confined: m.confined.WithLabelValues(string(name)),
 		queued:   m.queued.WithLabelValues(string(name)),
@@ -117,7 +131,7 @@ func (m *metrics) forFunction(name lightcone.FunctionName) *laneMetrics {
 	for kind := range rows {
 		found.outcomes[string(kind)] = m.calls.WithLabelValues(string(name), string(kind))
 	}
-	for _, outcome := range []string{outcomeOK, outcomeFunctionError} {
+	for _, outcome := range []string{outcomeOK, outcomeFunctionError, outcomeAccepted, outcomeAwaited} {
 		found.outcomes[outcome] = m.calls.WithLabelValues(string(name), outcome)
 	}
 	return found
@@ -131,4 +145,12 @@ func (m *laneMetrics) count(outcome string) {
 		counter = m.outcomes[string(problem.Internal)]
 	}
 	counter.Inc()
+}
+
+// invocation counts a request about an accepted call.
+func (m *metrics) invocation(asked string, outcome string) {
+	if _, known := m.none.outcomes[outcome]; !known {
+		outcome = string(problem.Internal)
+	}
+	m.invocations.WithLabelValues(asked, outcome).Inc()
 }

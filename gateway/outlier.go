@@ -32,6 +32,7 @@ type sight int
 const (
 	sawAnswer  sight = iota // of the function or of the worker
 	sawCrash                // the call's process ended, or broke the protocol
+	sawStop                 // the deadline passed while a process worked on the call: it was stopped
 	sawSilence              // the deadline passed, and no process was seen to work on the call
 	sawLoss                 // of the call, with the member
 )
@@ -59,7 +60,7 @@ const (
 	fadeEvery       = time.Second
 	fade            = 0.9 // so that about ten seconds count
 	fewestPeers     = 2   // to compare with
-	afterCrash      = 2 * time.Second
+	afterEnd        = 2 * time.Second
 	comparableBytes = 1 << 20 // of body and answer together: more takes time on a good wire, too
 
 	// One member in so many may be set aside: with fewer, none.
@@ -103,11 +104,11 @@ type tenantVote struct {
 //
 // It is pure: the Fleet locks, tells the time and draws.
 type memberHealth struct {
-	delays  [delayBands]float32 // how many calls lately, by their delay
-	faded   time.Time
-	votes   [voters]tenantVote
-	row     int // losses since the last answer
-	crashed time.Time
+	delays [delayBands]float32 // how many calls lately, by their delay
+	faded  time.Time
+	votes  [voters]tenantVote
+	row    int       // losses since the last answer
+	ended  time.Time // when a process last did, by a crash or a stop
 
 	aside   bool
 	why     reason
@@ -122,16 +123,16 @@ type memberHealth struct {
 // note takes over what a call has shown, unless the member is set aside: that was
 // decided, and its probes decide what comes next.
 func (h *memberHealth) note(now time.Time, seen sighting) {
-	// The next process is not there at once after a crash. That is whose call it was.
-	excused := now.Sub(h.crashed) < seen.delay+afterCrash
+	// The next process is not there at once. That is the doing of whose call it was.
+	excused := now.Sub(h.ended) < seen.delay+afterEnd
 	switch {
 	case h.aside || seen.what == sawSilence && excused:
 		return
 	case seen.what == sawSilence || seen.what == sawLoss:
 		h.row++
 		return
-	case seen.what == sawCrash:
-		h.crashed = now
+	case seen.what == sawCrash || seen.what == sawStop:
+		h.ended = now
 	case seen.delay >= 0 && !excused:
 		h.delays[bandOf(seen.delay)]++
 	}
@@ -306,7 +307,7 @@ func (h *memberHealth) takeBack(now time.Time) {
 
 // forget drops what was seen before.
 func (h *memberHealth) forget() {
-	h.delays, h.votes, h.row, h.crashed = [delayBands]float32{}, [voters]tenantVote{}, 0, time.Time{}
+	h.delays, h.votes, h.row, h.ended = [delayBands]float32{}, [voters]tenantVote{}, 0, time.Time{}
 }
 
 // due is whether the next call should be a probe.
@@ -326,7 +327,7 @@ func (h *memberHealth) probed(now time.Time, seen sighting, refused bool, random
 	case seen.what == sawSilence || seen.what == sawLoss || seen.what == sawCrash && h.why == asideCrashes || seen.delay >= h.limit && h.why == asideSlow:
 		h.setAside(now, h.why, random)
 		return true
-	case seen.what == sawAnswer:
+	case seen.what == sawAnswer || seen.what == sawStop:
 		if h.good++; h.good == probesToReturn {
 			h.takeBack(now)
 		}

@@ -9,9 +9,12 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"pgregory.net/rapid"
+
+	"lightcone/functions"
+	"lightcone/internal/problem"
 )
 
-var sights = map[string]sight{"answer": sawAnswer, "crash": sawCrash, "silence": sawSilence, "loss": sawLoss}
+var sights = map[string]sight{"answer": sawAnswer, "crash": sawCrash, "stop": sawStop, "silence": sawSilence, "loss": sawLoss}
 
 // describe writes a member's state.
 func (h *memberHealth) describe() string {
@@ -99,11 +102,43 @@ func TestOutlierTranscripts(t *testing.T) {
 	})
 }
 
+func TestWhatACallShows(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		kind       problem.Kind // "" = the function's answer
+		exec, took time.Duration
+		body       int
+		what       sight
+		delay      time.Duration
+	}{
+		{"an answer", "", 30 * time.Millisecond, 32 * time.Millisecond, 10, sawAnswer, 2 * time.Millisecond},
+		{"a large one", "", 30 * time.Millisecond, time.Second, 2 << 20, sawAnswer, -1},
+		{"a function's own no", problem.BadParameter, 0, time.Millisecond, 10, sawAnswer, time.Millisecond},
+		{"a crash", problem.FunctionCrashed, time.Millisecond, time.Millisecond, 10, sawCrash, 0},
+		{"memory", problem.OutOfMemory, time.Millisecond, time.Millisecond, 10, sawCrash, 0},
+		{"a broken protocol", problem.FunctionFailed, time.Millisecond, time.Millisecond, 10, sawCrash, 0},
+		{"a loss", problem.WorkerLost, 0, time.Second, 10, sawLoss, time.Second},
+		{"stopped at its deadline", problem.DeadlineExceeded, time.Second, 1020 * time.Millisecond, 10, sawStop, 20 * time.Millisecond},
+		{"nobody worked on it", problem.DeadlineExceeded, 0, time.Second, 10, sawSilence, time.Second},
+		{"nobody, with a long way for the body", problem.DeadlineExceeded, 0, time.Second, 2 << 20, sawAnswer, -1},
+		{"nobody in no time", problem.DeadlineExceeded, 0, 10 * time.Millisecond, 10, sawAnswer, 10 * time.Millisecond},
+	} {
+		var err error
+		if test.kind != "" {
+			err = problem.New(test.kind, "No.")
+		}
+		got := sightingOf(7, &functions.Call{Body: make([]byte, test.body)}, &functions.Answer{Exec: test.exec}, test.took, err)
+		if want := (sighting{tenant: 7, what: test.what, delay: test.delay}); got != want {
+			t.Errorf("%s: %+v, want %+v", test.name, got, want)
+		}
+	}
+}
+
 // drawSighting is any call of one of a few tenants.
 func drawSighting(t *rapid.T) sighting {
 	return sighting{
 		tenant: rapid.Uint64Range(1, 6).Draw(t, "tenant"),
-		what:   rapid.SampledFrom([]sight{sawAnswer, sawAnswer, sawCrash, sawSilence, sawLoss}).Draw(t, "saw"),
+		what:   rapid.SampledFrom([]sight{sawAnswer, sawAnswer, sawCrash, sawStop, sawSilence, sawLoss}).Draw(t, "saw"),
 		delay:  time.Duration(rapid.IntRange(-1, 20_000).Draw(t, "ms")) * time.Millisecond,
 	}
 }
@@ -194,11 +229,11 @@ func TestOneTenantsCallsSetNoMemberAside(t *testing.T) {
 				if i >= shard {
 					continue
 				}
-				for range rapid.IntRange(0, 20).Draw(t, "crashes") {
-					h.note(now, sighting{tenant: 1, what: sawCrash, delay: time.Second})
+				for range rapid.IntRange(0, 20).Draw(t, "ends") {
+					h.note(now, sighting{tenant: 1, what: rapid.SampledFrom([]sight{sawCrash, sawStop}).Draw(t, "saw"), delay: time.Second})
 				}
 				// Others wait for the process after the one that has ended, or in vain.
-				if h.crashed.Equal(now) {
+				if h.ended.Equal(now) {
 					for range rapid.IntRange(0, 10).Draw(t, "late") {
 						h.note(now, sighting{tenant: 10, delay: time.Second})
 						h.note(now, sighting{tenant: 11, delay: time.Second, what: sawSilence})

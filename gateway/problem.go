@@ -42,6 +42,7 @@ var rows = map[problem.Kind]row{
 	problem.Quarantined:      {422, "Input in quarantine"},
 	problem.KeyReused:        {422, "Idempotency key reused"},
 	problem.NotFinished:      {409, "No result"},
+	problem.Cancelled:        {409, "Cancelled"}, // what became of the call rules out what is asked for, as with NotFinished
 	problem.LimitReached:     {429, "Limit reached"},
 	problem.FunctionCrashed:  {502, "Function crashed"},
 	problem.OutOfMemory:      {502, "Function out of memory"},
@@ -68,7 +69,12 @@ var (
 	headerVary         = []byte("Vary")
 	headerChallenge    = []byte("Www-Authenticate")
 	headerAllow        = []byte("Allow")
+	headerLocation     = []byte("Location")
+	headerCacheControl = []byte("Cache-Control")
 
+	headerPreferenceApplied = []byte("Preference-Applied")
+
+	noStore   = []byte("no-store")
 	challenge = []byte(`Bearer realm="lightcone"`)
 )
 

@@ -15,6 +15,13 @@ var (
 	keyTraceparent   = []byte(functions.HeaderTraceparent)
 )
 
+// Headers that may come in several lines, as fasthttp wants to be asked for those.
+const (
+	keyPrefer         = "Prefer"
+	keyIdempotencyKey = "Idempotency-Key"
+	keyCallbackURL    = "X-Callback-Url"
+)
+
 // route is what a path asks for.
 type route int
 
@@ -23,25 +30,82 @@ const (
 	routeCall
 	routeHealth
 	routeReady
+	routeAccept     // a call whose client does not wait
+	routeInvocation // what has become of one
+	routeResult     // its result
 )
 
-var callPrefix = []byte("/function/")
+var (
+	callPrefix       = []byte("/function/")
+	acceptPrefix     = []byte("/async-function/")
+	invocationPrefix = []byte(invocationPath)
+	resultSuffix     = []byte("/result")
+)
+
+const invocationPath = "/v1/invocations/"
 
 // routeOf finds the route of a path as it was sent: nothing is decoded or
 // cleaned, so there is one way to write each, and %2e is no dot. name is the
-// function's for routeCall.
+// function's for routeCall and routeAccept, and for routeInvocation and routeResult
+// what stands where the id belongs.
 func routeOf(path []byte) (found route, name []byte) {
-	switch {
-	case string(path) == "/healthz":
+	if name, found := bytes.CutPrefix(path, callPrefix); found && isName(name) {
+		return routeCall, name
+	}
+	switch string(path) {
+	case "/healthz":
 		return routeHealth, nil
-	case string(path) == "/readyz":
+	case "/readyz":
 		return routeReady, nil
 	}
-	name, isCall := bytes.CutPrefix(path, callPrefix)
-	if !isCall || !isName(name) {
-		return routeNone, nil
+	if name, found := bytes.CutPrefix(path, acceptPrefix); found && isName(name) {
+		return routeAccept, name
 	}
-	return routeCall, name
+	if id, found := bytes.CutPrefix(path, invocationPrefix); found {
+		id, isResult := bytes.CutSuffix(id, resultSuffix)
+		switch {
+		case len(id) == 0 || bytes.IndexByte(id, '/') >= 0:
+		case isResult:
+			return routeResult, id
+		default:
+			return routeInvocation, id
+		}
+	}
+	return routeNone, nil
+}
+
+// calls says whether the route is one of a function's: its request has a body.
+func (r route) calls() bool { return r == routeCall || r == routeAccept }
+
+// queues says whether the route is there only where there is a queue.
+func (r route) queues() bool {
+	return r == routeAccept || r == routeInvocation || r == routeResult
+}
+
+// methods are those that the route takes.
+func (r route) methods() string {
+	switch r {
+	case routeCall, routeAccept:
+		return "POST"
+	case routeInvocation:
+		return "GET, HEAD, DELETE"
+	default:
+		return "GET, HEAD"
+	}
+}
+
+// takes says whether the route takes the method, whose case matters (RFC 9110, 9.1).
+func (r route) takes(method []byte) bool {
+	switch string(method) {
+	case "POST":
+		return r.calls()
+	case "GET", "HEAD":
+		return !r.calls()
+	case "DELETE":
+		return r == routeInvocation
+	default:
+		return false
+	}
 }
 
 // isName is the rule of lightcone.FunctionName, for bytes and without its error.

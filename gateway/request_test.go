@@ -20,6 +20,19 @@ func TestRouteOf(t *testing.T) {
 		{"/readyz", routeReady, ""},
 		{"/function/resize", routeCall, "resize"},
 		{"/function/a-1", routeCall, "a-1"},
+		{"/async-function/resize", routeAccept, "resize"},
+		{"/async-function/", routeNone, ""},
+		{"/async-function/Resize", routeNone, ""},
+		{"/v1/invocations/01ARZ3NDEKTSV4RRFFQ69G5FAV", routeInvocation, "01ARZ3NDEKTSV4RRFFQ69G5FAV"},
+		{"/v1/invocations/01ARZ3NDEKTSV4RRFFQ69G5FAV/result", routeResult, "01ARZ3NDEKTSV4RRFFQ69G5FAV"},
+		{"/v1/invocations/anything", routeInvocation, "anything"},
+		{"/v1/invocations/result", routeInvocation, "result"},
+		{"/v1/invocations/", routeNone, ""},
+		{"/v1/invocations", routeNone, ""},
+		{"/v1/invocations//result", routeNone, ""},
+		{"/v1/invocations/a/b", routeNone, ""},
+		{"/v1/invocations/a/result/", routeNone, ""},
+		{"/v1/invocations/../healthz", routeNone, ""},
 		{"/", routeNone, ""},
 		{"", routeNone, ""},
 		{"/healthz/", routeNone, ""},
@@ -128,14 +141,26 @@ func TestFraming(t *testing.T) {
 
 func FuzzRequestParsing(f *testing.F) {
 	f.Add([]byte("/function/resize"))
+	f.Add([]byte("/v1/invocations/01ARZ3NDEKTSV4RRFFQ69G5FAV/result"))
 	f.Add([]byte("Bearer lc_a_b"))
 	f.Add([]byte("1.5s"))
 	f.Add([]byte("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"))
 	spec := functions.Spec{Name: "echo", DefaultTimeout: time.Second, MaxTimeout: time.Minute}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		found, name := routeOf(text)
-		if valid := lightcone.FunctionName(name).Validate() == nil; valid != (found == routeCall) {
-			t.Errorf("%q is route %d with the name %q", text, found, name)
+		switch valid := lightcone.FunctionName(name).Validate() == nil; found {
+		case routeCall, routeAccept:
+			if !valid {
+				t.Errorf("%q is route %d with the name %q", text, found, name)
+			}
+		case routeInvocation, routeResult:
+			if len(name) == 0 || bytes.ContainsRune(name, '/') {
+				t.Errorf("%q is route %d with the id %q", text, found, name)
+			}
+		default:
+			if len(name) > 0 {
+				t.Errorf("%q is route %d with the name %q", text, found, name)
+			}
 		}
 		if key := bearer(text); len(key) > 0 && (!bytes.Contains(text, key) || key[0] == ' ') {
 			t.Errorf("%q holds the key %q", text, key)

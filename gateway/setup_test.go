@@ -40,6 +40,7 @@ func TestConfigNamesTheBadField(t *testing.T) {
 		"MaxWaitingCalls":  func(c *Config) { c.MaxWaitingCalls = -1 },
 		"MaxWait":          func(c *Config) { c.MaxWait = 0 },
 		"InitialService":   func(c *Config) { c.InitialService = 0 },
+		"Queue":            func(c *Config) { c.Queue = newMemoryQueue() },
 		"DrainDelay":       func(c *Config) { c.DrainDelay = -time.Second },
 	} {
 		config := DefaultConfig()

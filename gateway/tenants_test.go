@@ -11,7 +11,28 @@ import (
 
 	"lightcone"
 	"lightcone/gateway/admission"
+	"lightcone/internal/problem"
 )
+
+// customers is a test's Callers: tenants by name, which are their keys, with quotas.
+type customers map[lightcone.TenantID]lightcone.Quota
+
+func (c customers) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
+	tenant := lightcone.TenantID(presented)
+	quota, known := c[tenant]
+	switch {
+	case !known:
+		return "", lightcone.Quota{}, problem.New(problem.Unauthenticated, "No key.")
+	case function == "forbidden":
+		return "", lightcone.Quota{}, problem.New(problem.Forbidden, "Not the function %q.", function)
+	}
+	return tenant, quota, nil
+}
+
+func (c customers) Identify(presented []byte) (lightcone.TenantID, error) {
+	tenant, _, err := c.Authorize(presented, "")
+	return tenant, err
+}
 
 // lateCallers are customers about whom it may take long to tell who calls.
 type lateCallers struct {

@@ -63,6 +63,30 @@ variable "redis_service" {
   default     = "redis-sentinel"
 }
 
+variable "queue_service" {
+  description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
+  type        = string
+  default     = "queue"
+}
+
+variable "queue_keep" {
+  description = "How long the result of a queued call stays, as a Go duration; the same as the queue nodes'."
+  type        = string
+  default     = "24h"
+}
+
+variable "callback_allow" {
+  description = "Networks, such as 10.1.0.0/16, that callbacks may go to beside the public Internet; the same as the queue nodes'."
+  type        = list(string)
+  default     = []
+}
+
+variable "callback_forbid" {
+  description = "Networks that callbacks may not go to: the public addresses of the region's own machines; the same as the queue nodes'."
+  type        = list(string)
+  default     = []
+}
+
 variable "cpu" {
   description = "CPU share, in MHz."
   type        = number
@@ -204,6 +228,14 @@ job "gateway" {
         LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
         LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
         LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
+        # Where calls that nobody waits for are kept.
+        LIGHTCONE_QUEUE_SERVICE       = "${var.queue_service}"
+        LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
+        LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
+        LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        LIGHTCONE_CALLBACKS           = "true" # the queue's nodes have a key to sign them with
+        LIGHTCONE_CALLBACK_ALLOW      = "${join(",", var.callback_allow)}"
+        LIGHTCONE_CALLBACK_FORBID     = "${join(",", var.callback_forbid)}"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
@@ -235,6 +267,22 @@ job "gateway" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/sentinel.password"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .sentinel_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_ca }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

@@ -158,6 +158,7 @@ job "identity" {
         LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
         LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
         LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
+        LIGHTCONE_CALLBACK_KEY_FILE      = "${NOMAD_SECRETS_DIR}/callback.key"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
@@ -181,6 +182,14 @@ job "identity" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .operator_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/callback.key"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .callback_key }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

@@ -71,6 +71,18 @@ variable "slots" {
   }
 }
 
+variable "queue_service" {
+  description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
+  type        = string
+  default     = "queue"
+}
+
+variable "queue_keep" {
+  description = "How long the result of a queued call stays, as a Go duration; the same as the queue nodes'."
+  type        = string
+  default     = "24h"
+}
+
 variable "cpu" {
   description = "CPU share, in MHz; ignored where cores is not 0."
   type        = number
@@ -207,6 +219,8 @@ job "worker" {
       kill_signal    = "SIGTERM"
       kill_timeout   = "75s"
 
+      consul {}
+
       artifact {
         source = var.release_url
         options {
@@ -227,6 +241,11 @@ job "worker" {
         LIGHTCONE_SOCKETS           = "${NOMAD_TASK_DIR}/run"
         LIGHTCONE_FLEET_KEY_FILE    = "${NOMAD_SECRETS_DIR}/fleet.key"
         LIGHTCONE_OPERATOR_KEY_FILE = "${NOMAD_SECRETS_DIR}/operator.key"
+        # Where it takes calls from that nobody waits for.
+        LIGHTCONE_QUEUE_SERVICE       = "${var.queue_service}"
+        LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
+        LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
+        LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
@@ -242,6 +261,22 @@ job "worker" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/operator.key"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .operator_key }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_ca }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

@@ -50,6 +50,16 @@ func TestMetrics(t *testing.T) {
 		if metric(t, l.registry, "lightcone_scheduler_leader", "") != 1 || metric(t, l.registry, "lightcone_scheduler_decisions_total", "held") != 1 {
 			t.Error("not shown as a leader that has decided once")
 		}
+		if got := metric(t, l.registry, "lightcone_scheduler_calls_queued", "resize"); !math.IsNaN(got) {
+			t.Errorf("%v calls are shown as queued, and there is no queue", got)
+		}
+		l.set(func(c *cluster) { c.queued = 5 })
+		time.Sleep(2 * time.Second)
+		for name, want := range map[string]float64{"calls_queued": 5, "oldest_queued_seconds": 30} {
+			if got := metric(t, l.registry, "lightcone_scheduler_"+name, "resize"); got != want {
+				t.Errorf("%s is %v, want %v", name, got, want)
+			}
+		}
 		if err := l.stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -96,6 +106,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		{"panic window 2m0s", policy(func(p *Policy) { p.PanicWindow = 2 * time.Minute })},
 		{"panic threshold 0.5", policy(func(p *Policy) { p.PanicThreshold = 0.5 })},
 		{"saturation 2", policy(func(p *Policy) { p.Saturation = 2 })},
+		{"backlog age -1s", policy(func(p *Policy) { p.BacklogAge = -time.Second })},
 		{"cool-downs -1s", policy(func(p *Policy) { p.UpCoolDown = -time.Second })},
 		{"step down 0", policy(func(p *Policy) { p.DownStep = 0 })},
 		{"stale after 0s", policy(func(p *Policy) { p.StaleAfter = 0 })},

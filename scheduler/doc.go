@@ -7,8 +7,11 @@
 //   - Fast up, slow down: growth follows the panic window at once; the fleet
 //     shrinks by one step per cool-down, never below what the busiest moment of
 //     the stable window needs, and never in panic.
-//   - Nothing shrinks on missing data: a worker or a gateway that did not answer,
-//     a gap in the observations, a window that is not full yet.
+//   - Nothing shrinks on missing data: a worker, a gateway or the queue that did not
+//     answer, a gap in the observations, a window that is not full yet.
+//   - Accepted work gets done: while a queued call is older than BacklogAge the fleet
+//     does not shrink, and grows if full slots are why; one queued call is reason
+//     enough for one worker.
 //   - No effect without trust: the leader's term is asked before each effect, and
 //     the effect is fenced by the index of the count it was decided on.
 //

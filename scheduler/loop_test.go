@@ -29,6 +29,7 @@ type cluster struct {
 	countErr    error
 	scaleErr    error
 	observeHook func(context.Context)
+	queued      int // for half a minute each, in a queue of one node
 	scaled      []string
 	tries       []time.Time
 }
@@ -47,7 +48,9 @@ func (c *cluster) Observe(ctx context.Context) (Observation, error) {
 	}
 	slots := c.count.Count * c.policy.SlotsPerWorker
 	load := FleetLoad{Slots: slots, Busy: min(slots, c.demand), Waiting: max(0, c.demand-slots), WorkersKnown: c.count.Count, WorkersAnswered: c.count.Count}
-	return Observation{GatewaysKnown: 1, GatewaysAnswered: 1, Fleets: fleets(c.policy, load)}, ctx.Err()
+	nodes := min(c.queued, 1)
+	load.Queued, load.OldestQueued = c.queued, time.Duration(30*nodes)*time.Second
+	return Observation{GatewaysKnown: 1, GatewaysAnswered: 1, QueueKnown: nodes, QueueAnswered: nodes, Fleets: fleets(c.policy, load)}, ctx.Err()
 }
 
 func (c *cluster) Counts(_ context.Context, jobs []string) (map[string]Count, error) {

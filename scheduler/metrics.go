@@ -16,6 +16,8 @@ type metrics struct {
 	busy      *prometheus.GaugeVec
 	slots     *prometheus.GaugeVec
 	waiting   *prometheus.GaugeVec
+	queued    *prometheus.GaugeVec
+	oldest    *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -36,8 +38,10 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		busy:    gauge("slots_busy", "Slots that run a call, over the workers that answered."),
 		slots:   gauge("slots", "Slots of the workers that answered."),
 		waiting: gauge("calls_waiting", "Calls that wait in gateways."),
+		queued:  gauge("calls_queued", "Calls in the queue that no worker runs; absent while no queue tells."),
+		oldest:  gauge("oldest_queued_seconds", "How long the oldest of them has been queued; 0 when there is none."),
 	}
-	for _, collector := range []prometheus.Collector{m.leader, m.decisions, m.desired, m.current, m.busy, m.slots, m.waiting} {
+	for _, collector := range []prometheus.Collector{m.leader, m.decisions, m.desired, m.current, m.busy, m.slots, m.waiting, m.queued, m.oldest} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -46,7 +50,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) fleets() []*prometheus.GaugeVec {
-	return []*prometheus.GaugeVec{m.desired, m.current, m.busy, m.slots, m.waiting}
+	return []*prometheus.GaugeVec{m.desired, m.current, m.busy, m.slots, m.waiting, m.queued, m.oldest}
 }
 
 func (m *metrics) begin() { m.leader.Set(1) }
@@ -68,6 +72,13 @@ func (m *metrics) show(a Action) {
 	} else {
 		m.desired.WithLabelValues(function).Set(float64(a.Desired))
 		m.current.WithLabelValues(function).Set(float64(a.From))
+	}
+	if !a.Evidence.Fresh || a.Evidence.QueueAnswered == 0 {
+		m.queued.DeleteLabelValues(function)
+		m.oldest.DeleteLabelValues(function)
+	} else {
+		m.queued.WithLabelValues(function).Set(float64(a.Evidence.Queued))
+		m.oldest.WithLabelValues(function).Set(a.Evidence.OldestQueued.Seconds())
 	}
 	if !a.Evidence.Fresh {
 		for _, gauge := range []*prometheus.GaugeVec{m.busy, m.slots, m.waiting} {

@@ -18,7 +18,12 @@ type plant struct {
 	slots  int           // that a worker really has; the policy declares its own number
 	boot   time.Duration // from the count's growth to a worker's first slot
 	ready  []time.Time   // of each worker
-	last   string        // the last decision told
+
+	hasQueue bool
+	reserve  int         // slots of each worker that queued calls leave free
+	queue    []time.Time // when each call that is queued came
+	running  int         // queued calls that run now, each for a second
+	last     string      // the last decision told
 }
 
 // conditions are what happens to the plant for a while.
@@ -28,6 +33,9 @@ type conditions struct {
 	away      int  // workers known that do not answer
 	lost      int  // running workers that the catalogue does not know
 	gateways  int  // that answer, of two
+	queued    int  // calls that come into the queue each second
+	nodes     int  // of the queue that answer, of three
+	stuck     int  // queued calls that nobody can run
 	blind     bool // no observation at all
 	nomadAway bool
 	deploying bool
@@ -67,7 +75,28 @@ func (w *plant) load(c conditions) FleetLoad {
 	up := w.workers()
 	slots := up * w.slots
 	busy := min(slots, c.demand)
-	return FleetLoad{Slots: slots, Busy: busy, Waiting: min(c.visible, c.demand-busy), WorkersKnown: up, WorkersAnswered: up}
+	load := FleetLoad{Slots: slots, Busy: busy + w.running, Waiting: min(c.visible, c.demand-busy), WorkersKnown: up, WorkersAnswered: up}
+	if w.hasQueue {
+		load.Reserved, load.BusyQueued, load.Queued = up*w.reserve, w.running, len(w.queue)
+	}
+	if len(w.queue) > 0 {
+		load.OldestQueued = w.now.Sub(w.queue[0])
+	}
+	if c.stuck > 0 {
+		load.Queued, load.OldestQueued = load.Queued+c.stuck, w.now.Sub(w.start)
+	}
+	return load
+}
+
+// work lets queued calls come, and workers take what their slots are free for.
+func (w *plant) work(c conditions) {
+	for range c.queued {
+		w.queue = append(w.queue, w.now)
+	}
+	slots := w.workers() * w.slots
+	idle := max(0, slots-min(slots, c.demand)-w.workers()*w.reserve)
+	w.running = min(idle, len(w.queue))
+	w.queue = w.queue[w.running:]
 }
 
 // observation is what can be seen of it: those away are as busy as the others.
@@ -76,17 +105,27 @@ func (w *plant) observation(c conditions) Observation {
 	known := max(0, load.WorkersKnown-c.lost)
 	answered := max(0, known-c.away)
 	share := float64(answered) / float64(max(load.WorkersKnown, 1))
-	load.Slots, load.Busy = answered*w.slots, int(share*float64(load.Busy))
+	load.Slots, load.Busy, load.BusyQueued = answered*w.slots, int(share*float64(load.Busy)), int(share*float64(load.BusyQueued))
 	load.WorkersKnown, load.WorkersAnswered = known, answered
 	if c.gateways == 0 {
 		load.Waiting = 0
 	}
-	return Observation{At: w.now, GatewaysKnown: 2, GatewaysAnswered: c.gateways, Fleets: fleets(w.policy, load)}
+	o := Observation{At: w.now, GatewaysKnown: 2, GatewaysAnswered: c.gateways}
+	if w.hasQueue {
+		o.QueueKnown, o.QueueAnswered = 3, c.nodes
+	}
+	if o.QueueAnswered == 0 {
+		load.Queued, load.OldestQueued = 0, 0
+	}
+	load.Reserved = answered * w.reserve
+	o.Fleets = fleets(w.policy, load)
+	return o
 }
 
 // tick is one second of the story: see, decide, act.
 func (w *plant) tick(c conditions) Action {
 	w.now = w.now.Add(time.Second)
+	w.work(c)
 	if !c.blind {
 		w.state.Observe(w.observation(c))
 	}
@@ -123,6 +162,10 @@ func (w *plant) run(length time.Duration, c conditions) string {
 		story.WriteString(w.tell(w.tick(c)))
 	}
 	load := w.load(c)
-	fmt.Fprintf(&story, "%5v = %d workers, %d of %d slots busy, %d calls wait\n", w.now.Sub(w.start), w.count, load.Busy, load.Slots, load.Waiting)
+	fmt.Fprintf(&story, "%5v = %d workers, %d of %d slots busy, %d calls wait", w.now.Sub(w.start), w.count, load.Busy, load.Slots, load.Waiting)
+	if w.hasQueue {
+		fmt.Fprintf(&story, ", %d queued for up to %v", load.Queued, load.OldestQueued)
+	}
+	story.WriteString("\n")
 	return story.String()
 }

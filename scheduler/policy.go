@@ -30,8 +30,9 @@ type Policy struct {
 	UpCoolDown   time.Duration // between two growths; not from zero
 	DownCoolDown time.Duration // between any action and the next step down
 	DownStep     float64       // share of the fleet that one step down may take, rounded up: 0.25
-	ZeroAfter    time.Duration // without a busy slot or a waiting call, before the last worker goes; 0 = it stays
+	ZeroAfter    time.Duration // without a busy slot, a waiting or a queued call, before the last worker goes; 0 = it stays
 
+	BacklogAge  time.Duration // an older queued call stops shrinking, and growth begins if full slots are why; 0 = age does not count
 	StaleAfter  time.Duration // an observation older than this is none; a longer gap breaks a window
 	MinAnswered float64       // share of the known workers that must answer for anything to be decided
 }
@@ -45,7 +46,7 @@ func DefaultPolicy(function lightcone.FunctionName, job, group string) Policy {
 		SlotsPerWorker: 4, Headroom: 0.20, Tolerance: 0.10,
 		StableWindow: time.Minute, PanicWindow: 6 * time.Second, PanicThreshold: 2, Saturation: 0.90,
 		UpCoolDown: 5 * time.Second, DownCoolDown: 30 * time.Second, DownStep: 0.25, ZeroAfter: 10 * time.Minute,
-		StaleAfter: 5 * time.Second, MinAnswered: 0.5,
+		BacklogAge: 10 * time.Second, StaleAfter: 5 * time.Second, MinAnswered: 0.5,
 	}
 }
 
@@ -75,8 +76,8 @@ func (p Policy) Validate() error {
 	case p.lean()*p.Saturation <= 1:
 		// A fleet shrunk to its bound would count as full, grow by half, and shrink again for ever.
 		return wrong("headroom %v and tolerance %v leave a calm fleet busier than saturation %v: raise one of them", p.Headroom, p.Tolerance, p.Saturation)
-	case p.UpCoolDown < 0 || p.DownCoolDown < 0 || p.ZeroAfter < 0:
-		return wrong("cool-downs %v (up) and %v (down), zero after %v: want none negative", p.UpCoolDown, p.DownCoolDown, p.ZeroAfter)
+	case p.UpCoolDown < 0 || p.DownCoolDown < 0 || p.ZeroAfter < 0 || p.BacklogAge < 0:
+		return wrong("cool-downs %v (up) and %v (down), zero after %v, backlog age %v: want none negative", p.UpCoolDown, p.DownCoolDown, p.ZeroAfter, p.BacklogAge)
 	case !within(p.DownStep, 0.001, 1):
 		return wrong("step down %v: want a share from 0.001 to 1", p.DownStep)
 	case p.StaleAfter <= 0:

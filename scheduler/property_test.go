@@ -19,6 +19,7 @@ func drawPolicy(t *rapid.T) Policy {
 	p.Ceiling = max(1, p.Floor) + rapid.IntRange(0, 40).Draw(t, "ceiling above floor")
 	p.SlotsPerWorker = rapid.IntRange(1, 16).Draw(t, "slots per worker")
 	p.ZeroAfter = time.Duration(rapid.SampledFrom([]int{0, 30, 90}).Draw(t, "zero after")) * time.Second
+	p.BacklogAge = time.Duration(rapid.SampledFrom([]int{0, 5, 10}).Draw(t, "backlog age")) * time.Second
 	p.StableWindow = time.Duration(rapid.IntRange(6, 60).Draw(t, "stable window")) * time.Second
 	if err := p.Validate(); err != nil {
 		t.Fatal(err)
@@ -32,14 +33,15 @@ func drawState(t *rapid.T, p Policy) (State, time.Time) {
 	s := State{Policies: []Policy{p}}
 	perWorker := rapid.IntRange(0, 16).Draw(t, "slots")
 	calm := rapid.Bool().Draw(t, "calm") // else shrinking would hardly ever be drawn
-	oddity := rapid.IntRange(0, 20)
+	oddity := rapid.IntRange(0, 21)
+	nodes := rapid.SampledFrom([]int{0, 3}).Draw(t, "queue nodes")
 	if calm {
 		oddity = rapid.IntRange(0, 0)
 	}
 	for range rapid.IntRange(0, 100).Draw(t, "observations") {
 		now = now.Add(time.Second)
 		known := rapid.IntRange(0, 40).Draw(t, "known")
-		o := Observation{At: now, GatewaysKnown: 2, GatewaysAnswered: 2}
+		o := Observation{At: now, GatewaysKnown: 2, GatewaysAnswered: 2, QueueKnown: nodes, QueueAnswered: nodes}
 		load := FleetLoad{WorkersKnown: known, WorkersAnswered: known}
 		switch oddity.Draw(t, "oddity") {
 		case 18:
@@ -48,16 +50,26 @@ func drawState(t *rapid.T, p Policy) (State, time.Time) {
 			o.GatewaysAnswered = rapid.IntRange(0, 2).Draw(t, "gateways")
 		case 20:
 			now = now.Add(time.Duration(rapid.IntRange(1, 8).Draw(t, "gap")) * time.Second)
+		case 21:
+			o.QueueAnswered = 0
 		}
 		load.Slots = load.WorkersAnswered * perWorker
 		if calm {
 			load.Slots = max(load.Slots, 1)
 		}
 		load.Busy = rapid.IntRange(0, load.Slots).Draw(t, "busy")
+		load.Reserved = min(rapid.IntRange(0, known).Draw(t, "reserved"), load.Slots)
 		if calm {
 			load.Busy = min(load.Busy, 2)
 		} else {
 			load.Waiting = rapid.IntRange(0, 50).Draw(t, "waiting")
+		}
+		load.BusyQueued = rapid.IntRange(0, load.Busy).Draw(t, "busy with queued calls")
+		if o.QueueAnswered > 0 {
+			load.Queued = rapid.IntRange(0, 3).Draw(t, "queued")
+		}
+		if load.Queued > 0 {
+			load.OldestQueued = time.Duration(rapid.IntRange(0, 12).Draw(t, "oldest queued")) * time.Second
 		}
 		o.Fleets = fleets(p, load)
 		s.Observe(o)
@@ -112,11 +124,17 @@ func TestDecisionsKeepTheirPromises(t *testing.T) {
 			}
 			newest := s.History[len(s.History)-1]
 			load := newest.Fleets[p.Function]
-			if load.WorkersAnswered < load.WorkersKnown || newest.GatewaysAnswered < newest.GatewaysKnown || load.WorkersKnown < min(count.Running, a.From) {
+			if load.WorkersAnswered < load.WorkersKnown || newest.GatewaysAnswered < newest.GatewaysKnown || load.WorkersKnown < min(count.Running, a.From) || (newest.QueueKnown > 0 && newest.QueueAnswered == 0) {
 				t.Fatalf("shrinks on a partial answer: %+v", a)
+			}
+			if a.To == 0 && load.Queued > 0 {
+				t.Fatalf("nobody is left for what is queued: %+v", a)
 			}
 			if a.From > p.Ceiling {
 				return // an order
+			}
+			if load.OldestQueued > p.BacklogAge && p.BacklogAge > 0 {
+				t.Fatalf("shrinks while queued calls are older than %v: %+v", p.BacklogAge, a)
 			}
 			if age := newest.At.Sub(s.History[0].At); age < p.StableWindow {
 				t.Fatalf("shrinks after %v, before a stable window of %v: %+v", age, p.StableWindow, a)
@@ -143,6 +161,12 @@ func TestMoreDemandNeverYieldsFewerWorkers(t *testing.T) {
 		for i, o := range busier.History {
 			load := o.Fleets[p.Function]
 			load.Busy += rapid.IntRange(0, load.Slots-load.Busy).Draw(t, "more busy")
+			load.BusyQueued = rapid.IntRange(load.BusyQueued, load.Busy).Draw(t, "more busy with queued calls")
+			if o.QueueAnswered > 0 {
+				more := rapid.IntRange(0, 20).Draw(t, "more queued")
+				load.Queued += more
+				load.OldestQueued += time.Duration(min(more, 1)*rapid.IntRange(0, 20).Draw(t, "older")) * time.Second
+			}
 			load.Waiting += rapid.IntRange(0, 20).Draw(t, "more waiting")
 			busier.History[i].Fleets = fleets(p, load)
 		}
@@ -187,6 +211,29 @@ func TestConstantDemandSettles(t *testing.T) {
 		most := max(p.Floor, 1, workersFor(float64(demand)*p.lean()*1.1*1.1, float64(p.SlotsPerWorker)))
 		if w.count > most {
 			t.Fatalf("settled at %d workers for a demand of %d slots, %d each; want at most %d", w.count, demand, p.SlotsPerWorker, most)
+		}
+	})
+}
+
+// TestWhatIsQueuedGetsDone lives with a fleet that may go to zero and a queue into
+// which calls come for a while: however many, some worker is there until the last of
+// them has been run.
+func TestWhatIsQueuedGetsDone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := drawPolicy(t)
+		w := newPlant(p, rapid.IntRange(0, p.Ceiling).Draw(t, "count"))
+		w.boot = time.Duration(rapid.IntRange(0, 20).Draw(t, "boot")) * time.Second
+		w.hasQueue, w.reserve = true, rapid.IntRange(0, p.SlotsPerWorker-1).Draw(t, "reserve")
+		c := conditions{visible: 1000, gateways: 2, nodes: 3, queued: rapid.IntRange(1, 20).Draw(t, "queued")}
+		for range 60 {
+			w.tick(c)
+		}
+		left := len(w.queue)
+		c.queued = 0
+		for second := 0; len(w.queue)+w.running > 0; second++ {
+			if w.tick(c); second > left+60 {
+				t.Fatalf("%d of %d calls are still queued after %d seconds, with %d workers", len(w.queue), left, second, w.count)
+			}
 		}
 	})
 }

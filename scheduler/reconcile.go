@@ -33,6 +33,7 @@ const (
 	CauseAtCeiling     Cause = "at-ceiling"      // hold: more are needed than are allowed
 	CauseStarting      Cause = "starting"        // hold: full, and workers are on their way
 	CausePanicking     Cause = "panicking"       // hold: no shrinking in panic
+	CauseBacklogged    Cause = "backlogged"      // hold: no shrinking while a queued call is too old
 	CausePartial       Cause = "partial-answer"  // hold: no shrinking while somebody does not answer
 	CauseMissing       Cause = "workers-missing" // hold: no shrinking while running workers are not in the catalogue
 	CauseWindow        Cause = "window-not-full" // hold: no shrinking on less than a stable window
@@ -40,7 +41,9 @@ const (
 
 	CauseFloor        Cause = "below-floor"   // up
 	CauseWaiting      Cause = "calls-waiting" // up from zero
+	CauseQueued       Cause = "calls-queued"  // up from zero
 	CauseSaturated    Cause = "saturated"     // up: full slots hide demand
+	CauseBacklog      Cause = "backlog"       // up: queued calls get too old behind full slots
 	CausePanic        Cause = "panic"         // up: the panic window's demand
 	CauseDemand       Cause = "demand"        // up: demand of both windows
 	CauseAboveCeiling Cause = "above-ceiling" // down
@@ -75,7 +78,8 @@ func (a Action) Kind() Kind {
 }
 
 // saturatedGrowth is the least growth of a fleet whose slots are full: its true
-// demand is not visible, and half as many again finds it in few steps.
+// demand is not visible, and half as many again finds it in few steps. So it is for
+// queued calls that get too old behind full slots: their number says nothing of it.
 const saturatedGrowth = 1.5
 
 // Reconcile decides about each fleet, in the order of the policies. It changes
@@ -128,7 +132,7 @@ func (d *decision) blind() (Cause, string) {
 	case !e.Fresh:
 		return CauseNoObservation, fmt.Sprintf("the newest observation is %v old, more than %v", d.now.Sub(e.At).Round(time.Millisecond), d.policy.StaleAfter)
 	case !e.Usable:
-		return CauseFewAnswered, fmt.Sprintf("%d of %d workers and %d of %d gateways answered: too few", e.WorkersAnswered, e.WorkersKnown, e.GatewaysAnswered, e.GatewaysKnown)
+		return CauseFewAnswered, d.answered() + ": too few"
 	default:
 		return "", ""
 	}
@@ -148,7 +152,7 @@ func (d *decision) follow() Action {
 		return d.grow(bounded, cause, why)
 	case want > d.From:
 		return d.hold(CauseAtCeiling, "at the ceiling of %d; %s", p.Ceiling, why)
-	case e.Saturated && e.WorkersKnown < d.From:
+	case (e.Saturated || e.Stuck) && e.WorkersKnown < d.From:
 		return d.hold(CauseStarting, "%s; %d of %d workers are still on their way", d.fullness(), d.From-e.WorkersKnown, d.From)
 	case excess && keep == 0:
 		return d.shrink(0, CauseIdle, fmt.Sprintf("no busy slot and no waiting call for %v", p.ZeroAfter))
@@ -182,18 +186,44 @@ func (d *decision) wanted() (int, Cause, string) {
 	// Half again of the workers that are there, not of those asked for: the ones
 	// still starting have not had a chance to help.
 	present := min(d.From, e.WorkersKnown)
-	if grown := int(math.Ceil(saturatedGrowth * float64(present))); e.Saturated && grown > want {
+	switch grown := int(math.Ceil(saturatedGrowth * float64(present))); {
+	case e.Saturated && grown > want:
 		want, cause = grown, CauseSaturated
 		why = fmt.Sprintf("%s, so true demand is not visible: half as many again as %d is %d", d.fullness(), present, grown)
+	case e.Stuck && grown > want:
+		want, cause = grown, CauseBacklog
+		why = fmt.Sprintf("%s, and %s: half as many again as %d is %d", d.backlog(), d.fullness(), present, grown)
 	}
-	if d.From == 0 && e.Waiting > 0 && want <= 1 {
+	switch {
+	case d.From > 0 || want > 1:
+	case e.Waiting > 0:
 		want, cause, why = 1, CauseWaiting, fmt.Sprintf("calls that wait: %d, and there is no worker", e.Waiting)
+	case e.Queued > 0:
+		want, cause, why = 1, CauseQueued, fmt.Sprintf("calls in the queue: %d, and there is no worker", e.Queued)
 	}
 	return want, cause, why
 }
 
 func (d *decision) fullness() string {
+	if e := d.Evidence; e.Reserved > 0 && e.Stuck && !e.Saturated {
+		return fmt.Sprintf("%d of %d slots are busy, of which queued calls leave %d free", e.Busy, e.Slots, e.Reserved)
+	}
 	return fmt.Sprintf("%d of %d slots are busy", d.Evidence.Busy, d.Evidence.Slots)
+}
+
+func (d *decision) backlog() string {
+	oldest := d.Evidence.OldestQueued.Round(100 * time.Millisecond)
+	return fmt.Sprintf("the oldest queued call is %v old, more than %v", oldest, d.policy.BacklogAge)
+}
+
+// answered is who told what, as far as there is anybody to tell.
+func (d *decision) answered() string {
+	e := d.Evidence
+	said := fmt.Sprintf("%d of %d workers and %d of %d gateways answered", e.WorkersAnswered, e.WorkersKnown, e.GatewaysAnswered, e.GatewaysKnown)
+	if e.QueueKnown > 0 && e.QueueAnswered == 0 {
+		said += fmt.Sprintf(", none of %d queue nodes", e.QueueKnown)
+	}
+	return said
 }
 
 // grow acts unless the last growth was a moment ago. From zero it does not wait:
@@ -215,8 +245,10 @@ func (d *decision) shrink(to int, cause Cause, why string) Action {
 	switch {
 	case e.Panicking && !ordered:
 		return d.hold(CausePanicking, "a reason to panic within the last %v, and nothing shrinks in panic; %s", p.StableWindow, why)
+	case e.Backlogged && !ordered:
+		return d.hold(CauseBacklogged, "%s, and nothing shrinks meanwhile; %s", d.backlog(), why)
 	case !e.Complete:
-		return d.hold(CausePartial, "%d of %d workers and %d of %d gateways answered, and nothing shrinks on a partial answer; %s", e.WorkersAnswered, e.WorkersKnown, e.GatewaysAnswered, e.GatewaysKnown, why)
+		return d.hold(CausePartial, "%s, and nothing shrinks on a partial answer; %s", d.answered(), why)
 	case e.WorkersKnown < running:
 		return d.hold(CauseMissing, "the catalogue knows %d of %d running workers, and nothing shrinks while some are missing; %s", e.WorkersKnown, running, why)
 	case !e.Covered && !ordered:

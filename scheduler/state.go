@@ -16,6 +16,8 @@ type Observation struct {
 	At               time.Time // when the asking began; the loop fills it in if the observer does not
 	GatewaysKnown    int       // gateways in the catalogue
 	GatewaysAnswered int       // of those, the ones that told how many calls wait
+	QueueKnown       int       // nodes of the queue in the catalogue; 0 = there is no queue
+	QueueAnswered    int       // of those, the ones that told what is queued: each tells of the whole queue
 	Fleets           map[lightcone.FunctionName]FleetLoad
 }
 
@@ -23,12 +25,19 @@ type Observation struct {
 // that drains belongs to nobody here: it takes no calls. At zero workers, waiting
 // calls are the only sign that leads out of zero: a function that may go there has
 // its calls wait (functions.Offer.ColdStart); those refused at once are not seen.
+// What is queued is no demand: it may be a day's work, and only its age says whether
+// it gets done. What of it runs is.
 type FleetLoad struct {
 	Slots           int `json:"slots"`            // calls that the workers can run at once
 	Busy            int `json:"busy"`             // of those, the ones that run
 	Waiting         int `json:"waiting"`          // calls that wait in gateways
 	WorkersKnown    int `json:"workers_known"`    // workers in the catalogue
 	WorkersAnswered int `json:"workers_answered"` // of those, the ones that told their slots
+
+	Reserved     int           `json:"reserved"`         // of the slots, those that queued calls leave free
+	BusyQueued   int           `json:"busy_queued"`      // of the busy slots, those that run queued calls
+	Queued       int           `json:"queued"`           // calls in the queue that no worker runs
+	OldestQueued time.Duration `json:"oldest_queued_ns"` // how long the oldest that was never run has been there; 0 = none
 }
 
 // Count is how many workers Nomad has been told to run, and does.

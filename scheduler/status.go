@@ -142,6 +142,7 @@ func (t *term) log(ctx context.Context, a Action, outcome Outcome, err error) {
 		slog.Int("from", a.From), slog.Int("to", a.To), slog.Int("desired", a.Desired),
 		slog.String("cause", string(a.Cause)), slog.Any("reasons", a.Reasons), slog.String("outcome", string(outcome)),
 		slog.Int("busy", e.Busy), slog.Int("slots", e.Slots), slog.Int("waiting", e.Waiting),
+		slog.Int("queued", e.Queued), slog.Duration("oldest_queued", e.OldestQueued),
 		slog.Int("workers_known", e.WorkersKnown), slog.Int("workers_answered", e.WorkersAnswered), slog.Uint64("index", a.Index),
 	}
 	if err != nil {

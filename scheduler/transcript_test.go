@@ -53,6 +53,7 @@ func fleetOf(t *testing.T, d *datadriven.TestData) *plant {
 	p := DefaultPolicy("resize", "worker-resize", "workers")
 	p.Floor, p.Ceiling = number(t, d, "floor", p.Floor), number(t, d, "ceiling", p.Ceiling)
 	p.ZeroAfter = duration(t, d, "zero-after", p.ZeroAfter)
+	p.BacklogAge = duration(t, d, "backlog-age", p.BacklogAge)
 	p.UpCoolDown, p.DownCoolDown = duration(t, d, "up-cool-down", p.UpCoolDown), duration(t, d, "down-cool-down", p.DownCoolDown)
 	if err := p.Validate(); err != nil {
 		d.Fatalf(t, "%v", err)
@@ -60,6 +61,7 @@ func fleetOf(t *testing.T, d *datadriven.TestData) *plant {
 	w := newPlant(p, number(t, d, "count", 2))
 	w.slots = number(t, d, "slots", w.slots)
 	w.boot = duration(t, d, "boot", w.boot)
+	w.hasQueue, w.reserve = d.HasArg("reserve"), number(t, d, "reserve", 0)
 	return w
 }
 
@@ -67,6 +69,7 @@ func conditionsOf(t *testing.T, d *datadriven.TestData) conditions {
 	return conditions{
 		demand: number(t, d, "demand", 0), visible: number(t, d, "visible", 1000),
 		away: number(t, d, "away", 0), lost: number(t, d, "lost", 0), gateways: number(t, d, "gateways", 2),
+		queued: number(t, d, "queued", 0), nodes: number(t, d, "queue-nodes", 3), stuck: number(t, d, "stuck", 0),
 		blind: d.HasArg("blind"), nomadAway: d.HasArg("nomad-away"), deploying: d.HasArg("deploying"),
 	}
 }

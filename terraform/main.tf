@@ -12,6 +12,14 @@ locals {
   keyed = merge(local.released, { keys_revision = var.keys_revision })
 
   redis_service = var.redis.enabled ? "redis-sentinel" : ""
+  queue_client = {
+    queue_service = var.queue.enabled ? "queue" : ""
+    queue_keep    = "${var.queue.keep_hours}h"
+  }
+  callbacks = {
+    callback_allow  = jsonencode(var.callbacks.allowed)
+    callback_forbid = jsonencode(var.callbacks.forbidden)
+  }
 
   # Defaults that depend on the demand. Floors and ceilings also go to the scheduler.
   functions = { for name, f in var.functions : name => {
@@ -40,7 +48,7 @@ resource "nomad_job" "worker" {
   rerun_if_dead    = each.value.floor > 0
 
   hcl2 {
-    vars = merge(local.keyed,
+    vars = merge(local.keyed, local.queue_client,
       {
         function = each.value.executable == null ? each.key : "${each.key}=${each.value.executable}"
         floor    = each.value.floor
@@ -64,7 +72,7 @@ resource "nomad_job" "gateway" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.keyed, {
+    vars = merge(local.keyed, local.queue_client, local.callbacks, {
       count     = coalesce(var.gateways, local.gateways)
       functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
       max_wait  = var.max_wait
@@ -92,6 +100,25 @@ resource "nomad_job" "redis" {
       sentinel_port = var.redis.sentinel_port
       cpu           = var.redis.cpu
       memory        = var.redis.memory
+    })
+  }
+}
+
+# Gateways and workers do not wait for it: calls that somebody waits for do not need it.
+resource "nomad_job" "queue" {
+  count = var.queue.enabled ? 1 : 0
+
+  jobspec          = file("${local.specifications}/queue.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.keyed, local.callbacks, {
+      store  = var.queue.store_mb
+      keep   = local.queue_client.queue_keep
+      cpu    = var.queue.cpu
+      memory = var.queue.memory
     })
   }
 }

@@ -180,6 +180,11 @@ func TestUnusableVariables(t *testing.T) {
 		{"front_door={count=0}", "The front door must have at least 1 load balancer"},
 		{"redis={memory=32}", "The memory of a Redis server must be at least 64 MB"},
 		{"redis={port=26379}", "The ports of Redis and its Sentinels must be two different ones"},
+		{"queue={store_mb=10}", "The queue must have at least 256 MB of disk"},
+		{"queue={keep_hours=0}", "The queue must keep results for a whole number of hours"},
+		{`callbacks={allowed=["10.1.0.0"]}`, "The networks of callbacks must each be one such as"},
+		{`callbacks={forbidden=["example.com/24"]}`, "The networks of callbacks must each be one such as"},
+		{"racks=2", "The queue must have three racks"},
 		{"identity={count=1.5}", "The instances of the management plane must be a whole number from 1 to 7."},
 		{"schedulers=0", "The schedulers must be a whole number from 1 to 7."},
 		{"bulk={shares=0}", "The bulk shares must be 1 to 1000"},
@@ -207,7 +212,7 @@ func TestUnusableVariables(t *testing.T) {
 func plansTheRealJobs(t *testing.T, n nomad) {
 	tf := newTerraform(t, ".", "-var=nomad_address="+n.address, "-var="+usableRate, "-var="+usableCPUTime, "-var="+usableRelease)
 	tf.must(t, "validate")
-	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m"}`)
+	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m",backlog_age="5s"}`)
 	saved := tf.show(t)
 	var addresses []string
 	for _, change := range saved.ResourceChanges {
@@ -217,7 +222,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		}
 	}
 	slices.Sort(addresses)
-	want := []string{"nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
+	want := []string{"nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
 	if !slices.Equal(addresses, want) {
 		t.Errorf("it plans %q, want %q", addresses, want)
 	}
@@ -235,9 +240,14 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "count", "4"},
 		{"nomad_job.gateway", "functions", "resize:cold=5s,thumbs"},
 		{"nomad_job.gateway", "datacenters", `["*"]`},
-		{"nomad_job.scheduler", "policies", `[{"ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
+		{"nomad_job.scheduler", "policies", `[{"backlog_age":"5s","ceiling":40,"floor":0,"function":"resize","slots_per_worker":2,"zero_after":"1m"},{"backlog_age":"5s","ceiling":9,"floor":2,"function":"thumbs","slots_per_worker":32,"zero_after":"1m"}]`},
 		{"nomad_job.front_door", "bind", `["*"]`},
 		{"nomad_job.gateway", "redis_service", "redis-sentinel"},
+		{"nomad_job.gateway", "queue_service", "queue"},
+		{"nomad_job.gateway", "queue_keep", "24h"},
+		{`nomad_job.worker["resize"]`, "queue_service", "queue"},
+		{"nomad_job.queue[0]", "store", "10240"},
+		{"nomad_job.queue[0]", "keep", "24h"},
 		{"nomad_job.redis[0]", "memory", "256"},
 		{"nomad_job.identity", "count", "2"},
 		{"nomad_job.identity", "redis_service", "redis-sentinel"},

@@ -1,7 +1,7 @@
 # How the scheduler follows the load; `lightcone scheduler --help` says what each means.
 
 variable "scheduling" {
-  description = "Windows and pauses of the scheduler, as Go durations, and its headroom; what is left out has the scheduler's own default."
+  description = "Windows and pauses of the scheduler and the age that queued calls may reach (0s: it does not count), as Go durations, and its headroom; what is left out has the scheduler's own default."
   type = object({
     headroom       = optional(number)
     stable_window  = optional(string)
@@ -9,6 +9,7 @@ variable "scheduling" {
     up_cool_down   = optional(string)
     down_cool_down = optional(string)
     zero_after     = optional(string)
+    backlog_age    = optional(string)
   })
   default  = {}
   nullable = false

@@ -198,6 +198,51 @@ variable "redis" {
   }
 }
 
+variable "queue" {
+  description = <<-TEXT
+    The queue of calls that nobody waits for: three nodes on three racks, the disk (MB) of each, how long results stay, and
+    CPU (MHz) and memory (MB) of a node. Without it (enabled = false), calls cannot be queued.
+  TEXT
+  type = object({
+    enabled    = optional(bool, true)
+    store_mb   = optional(number, 10240)
+    keep_hours = optional(number, 24)
+    cpu        = optional(number, 500)
+    memory     = optional(number, 512)
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = !var.queue.enabled || var.racks >= 3
+    error_message = "The queue must have three racks, one for each node; with fewer, queue = { enabled = false }."
+  }
+  validation {
+    condition     = var.queue.store_mb >= 256 && var.queue.memory >= 128
+    error_message = "The queue must have at least 256 MB of disk and 128 MB of memory for each node."
+  }
+  validation {
+    condition     = var.queue.keep_hours >= 1 && var.queue.keep_hours <= 720 && floor(var.queue.keep_hours) == var.queue.keep_hours
+    error_message = "The queue must keep results for a whole number of hours from 1 to 720."
+  }
+}
+
+variable "callbacks" {
+  description = <<-TEXT
+    Where callbacks may go: to the public Internet, to the networks that are allowed beside, and never to those that are
+    forbidden, which are best the public addresses of the region's own machines.
+  TEXT
+  type = object({
+    allowed   = optional(list(string), [])
+    forbidden = optional(list(string), [])
+  })
+  default  = {}
+  nullable = false
+  validation {
+    condition     = alltrue([for network in concat(var.callbacks.allowed, var.callbacks.forbidden) : can(cidrhost(network, 0))])
+    error_message = "The networks of callbacks must each be one such as 10.1.0.0/16 or 2001:db8::/32."
+  }
+}
+
 variable "identity" {
   description = "The management plane of tenants and keys: how many instances, and CPU (MHz) and memory (MB) of each."
   type = object({

@@ -4,21 +4,59 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lightcone/internal/retry"
 )
+
+// reserveBytes are kept for the small files that sealing writes: without them a
+// full disk could not be emptied.
+const reserveBytes = 256 << 10
+
+// keepReserve allocates the reserve if it is not there.
+func (l *Ledger) keepReserve() error {
+	if l.reserved {
+		return nil
+	}
+	file, err := os.OpenFile(filepath.Join(l.config.Dir, "reserve"), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(allocate(file, reserveBytes), file.Close()); err != nil {
+		return fmt.Errorf("reserve %d bytes of the disk: %w", reserveBytes, err)
+	}
+	l.reserved = true
+	return nil
+}
+
+// releaseReserve lends the reserve to sealing: until that has gone well, no new
+// segment takes the room.
+func (l *Ledger) releaseReserve() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lent = true
+	if !l.reserved {
+		return nil
+	}
+	l.reserved = false
+	return os.Remove(filepath.Join(l.config.Dir, "reserve"))
+}
 
 // openNumbers reads the ledger's numbers, or begins with the time in microseconds:
 // a node that has lost its disk must not use a number again.
-func openNumbers(dir string) (numbers, error) {
+func openNumbers(dir, node string) (numbers, error) {
 	var n numbers
 	name := filepath.Join(dir, "sequence.json")
 	content, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		first := uint64(time.Now().UnixMicro())
-		n = numbers{First: first, Last: first - 1}
+		n = numbers{Node: node, First: first, Last: first - 1}
 		return n, writeWhole(name, n)
 	}
 	if err == nil {
@@ -29,6 +67,9 @@ func openNumbers(dir string) (numbers, error) {
 	}
 	if err != nil {
 		return n, fmt.Errorf("read %s: %w; it is written whole or not at all: restore it", name, err)
+	}
+	if n.Node != node {
+		return n, fmt.Errorf("the folder is of node %q, not of %q: open it under its own name, or another folder", n.Node, node)
 	}
 	return n, nil
 }
@@ -74,7 +115,7 @@ func (l *Ledger) take(sequence uint64) error {
 	if !sealed && rows+torn > 0 {
 		l.config.Logger.Warn("took up a segment that was not sealed", "sequence", sequence, "records", rows, "torn", torn)
 	}
-	if torn > 0 {
+	if l.torn += torn; torn > 0 {
 		l.config.Logger.Error("usage records are damaged and lost", "sequence", sequence, "torn", torn, "records", rows)
 	}
 	if len(hours) == 0 { // made and never written to: its number is free
@@ -85,12 +126,12 @@ func (l *Ledger) take(sequence uint64) error {
 	}
 	l.last = max(l.last, sequence)
 	if rows == 0 {
-		return os.Remove(name) // what there was of it is counted
+		return os.Rename(name, name+".damaged") // for whoever wants to look: what there was of it is counted
 	}
 	size := int64(len(data))
 	if !sealed { // its frames stay as they are: the shipper reads them as was done here
 		end := int64(endOf(data, seed))
-		if err := os.Truncate(name, end); err != nil {
+		if err := errors.Join(os.Truncate(name, end), syncPath(name)); err != nil {
 			return err
 		}
 		size = end
@@ -126,6 +167,7 @@ func (l *Ledger) keep() {
 			l.retire(time.Now())
 		case <-l.wakeKeeper:
 		case <-l.quit:
+			l.sealAgain = time.Time{}
 			l.sealAll()
 			return
 		}
@@ -180,12 +222,21 @@ func (l *Ledger) sealAll() {
 			s = l.closing[0]
 		}
 		l.mu.Unlock()
-		if s == nil {
+		if s == nil || time.Now().Before(l.sealAgain) {
 			return
 		}
-		if err := l.seal(s); err != nil {
+		err := l.seal(s)
+		if err == nil {
+			l.sealFailures, l.sealAgain = 0, time.Time{}
+		} else {
+			l.sealFailures++
+			wait := retry.BackOff(l.sealFailures, l.config.SyncEvery, backOffMost, rand.Float64())
+			l.sealAgain = time.Now().Add(wait)
+			if errors.Is(err, unix.ENOSPC) { // for the next try: what is sealed can be shipped and makes room
+				err = errors.Join(err, l.releaseReserve())
+			}
 			l.metrics.diskFailures.Inc()
-			l.config.Logger.Error("a segment could not be sealed; it is tried again", "sequence", s.sequence, "error", err)
+			l.config.Logger.Error("a segment could not be sealed; it is tried again", "sequence", s.sequence, "wait", wait, "error", err)
 			return
 		}
 	}
@@ -218,6 +269,7 @@ func (l *Ledger) seal(s *segment) error {
 		return err
 	}
 	l.mu.Lock()
+	l.lent = false
 	l.closing = slices.Delete(l.closing, 0, 1)
 	l.disk -= l.config.SealBytes - int64(s.end)
 	l.sealed = append(l.sealed, &sealedSegment{sequence: s.sequence, bytes: int64(s.end), hours: hours, sealed: time.Now()})
@@ -233,7 +285,8 @@ func (l *Ledger) rememberUpTo(last uint64) error {
 	if last == l.numbers.Last {
 		return nil
 	}
-	next := numbers{First: l.numbers.First, Last: last}
+	next := l.numbers
+	next.Last = last
 	if err := writeWhole(filepath.Join(l.config.Dir, "sequence.json"), next); err != nil {
 		return err
 	}

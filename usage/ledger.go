@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 // ErrFull is in the errors of Full and Append when records cannot be kept until
@@ -27,7 +28,7 @@ var ErrStopped = errors.New("the usage ledger is stopped")
 type Ledger struct {
 	config  Config
 	store   objects
-	bucket  *store // what store is, but in tests
+	bucket  *store.Bucket // what store is, but in tests
 	tally   *tally
 	metrics *metrics
 	lock    *os.File
@@ -41,11 +42,17 @@ type Ledger struct {
 	last     uint64           // the highest number in use
 	disk     int64            // bytes of all segments' files
 	failure  error            // why there is no spare
+	reserved bool             // there is a reserve on the disk
+	lent     bool             // sealing needs it: no segment is made
 	ended    bool
 	appended int64
+	torn     int64 // found damaged at the start
 
 	numbers    numbers   // as they were last written; the keeper's
-	complained time.Time // of being full; the keeper's
+	complained time.Time // of being full; the keeper's, as what follows
+
+	sealFailures int
+	sealAgain    time.Time // not before
 
 	asking  chan struct{} // full while Totals reads
 	encoded bytes.Buffer  // an object; the shipper's
@@ -61,38 +68,39 @@ type Ledger struct {
 
 // numbers is what a ledger remembers of its sequence when all is shipped.
 type numbers struct {
+	Node  string `json:"node"`
 	First uint64 `json:"first"` // also the ledger's name
 	Last  uint64 `json:"last"`
 }
 
 // Open opens the ledger in config.Dir, or makes it, and takes up what an earlier
 // process left: segments it had not sealed are sealed with the records whose
-// checksums fit. The bucket need not be in reach. Open fails if another process has
-// the folder.
+// checksums fit. It reads all that waits, about a second for each GiB; the bucket need
+// not be in reach. Open fails if another process has the folder.
 func Open(ctx context.Context, config Config) (*Ledger, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	config = config.withDefaults()
-	bucket, err := openStore(ctx, config.Bucket)
+	bucket, err := store.Open(ctx, config.Bucket)
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
 	l, err := open(config, bucket)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("usage: open the ledger in %s: %w", config.Dir, err), bucket.close())
+		return nil, errors.Join(fmt.Errorf("usage: open the ledger in %s: %w", config.Dir, err), bucket.Close())
 	}
 	l.bucket = bucket
 	return l, nil
 }
 
 // open is Open for any store.
-func open(config Config, store objects) (l *Ledger, err error) {
+func open(config Config, bucket objects) (_ *Ledger, err error) {
 	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	l = &Ledger{
-		config: config, store: store,
+	l := &Ledger{
+		config: config, store: bucket,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
 		quit:   make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
@@ -105,7 +113,7 @@ func open(config Config, store objects) (l *Ledger, err error) {
 			err = errors.Join(err, l.lock.Close())
 		}
 	}()
-	if l.numbers, err = openNumbers(config.Dir); err != nil {
+	if l.numbers, err = openNumbers(config.Dir, config.Node); err != nil {
 		return nil, err
 	}
 	tally, unclean, err := openTally(config.Dir, fmt.Sprint(l.numbers.First))
@@ -235,7 +243,10 @@ func (l *Ledger) rotate() error {
 
 // create makes the spare, if there is room. The caller holds mu.
 func (l *Ledger) create() {
-	if !l.hasRoom() {
+	if !l.hasRoom() || l.lent {
+		return
+	}
+	if l.failure = l.keepReserve(); l.failure != nil {
 		return
 	}
 	s, err := createSegment(l.config.Dir, l.config.Node, l.last+1, l.config.SealBytes)
@@ -286,7 +297,7 @@ func (l *Ledger) end(ctx context.Context) error {
 	l.metrics.unregister(l.config.Metrics)
 	failed = errors.Join(failed, l.tally.close(unsealed == 0), l.lock.Close())
 	if l.bucket != nil {
-		failed = errors.Join(failed, l.bucket.close())
+		failed = errors.Join(failed, l.bucket.Close())
 	}
 	return failed
 }

@@ -38,6 +38,7 @@ func newMetrics(registerer prometheus.Registerer, l *Ledger) (*metrics, error) {
 		}),
 		gauge("lightcone_usage_segments_waiting", "Sealed segments that the bucket does not have.", func() float64 { return float64(len(l.sealed)) }),
 		gauge("lightcone_usage_segments_aside", "Segments whose name the bucket has with other records: somebody must look.", func() float64 { return float64(len(l.aside)) }),
+		gauge("lightcone_usage_torn", "Records found damaged when the ledger was opened.", func() float64 { return float64(l.torn) }),
 		gauge("lightcone_usage_disk_bytes", "Bytes of segments on this machine's disk.", func() float64 { return float64(l.disk) }),
 		gauge("lightcone_usage_disk_limit_bytes", "How many they may be.", func() float64 { return float64(l.config.MaxDiskBytes) }),
 		gauge("lightcone_usage_full", "1 while no more calls should be admitted, because they could not be recorded.", func() float64 {

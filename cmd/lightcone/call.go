@@ -18,10 +18,10 @@ import (
 
 // callFlags is the command line of `lightcone call`.
 type callFlags struct {
+	callerFlags
+	asyncFlags
 	params       []string
 	in, out      string
-	api          string
-	key, keyFile string
 	timeout      time.Duration
 	parallel     int
 	skipExisting bool
@@ -47,10 +47,16 @@ A folder is worked through at any depth, and the output folder mirrors its
 names, with the extension that fits what came back. Ctrl-C stops after what is
 under way; --skip-existing carries on from there.
 
+With --async, calls are queued: what has been accepted is run, also when this
+command, the network or Lightcone itself is interrupted. The same command carries
+on: calls are known by their content, and none is run twice within 24 hours.
+"lightcone invocation" watches, fetches and cancels them one by one.
+
 The key is taken from --key, else --key-file, else $LIGHTCONE_KEY, else
 ` + defaultKeyFile + `.`,
 		Example: `  lightcone call resize --param width=300 --in photo.jpg --out small.jpg
   lightcone call resize --param width=300 --param format=webp --in photos --out small
+  lightcone call resize --async --param width=300 --in photos --out small
   lightcone call echo < question > answer`,
 		Args: takes("NAME"),
 		RunE: func(command *cobra.Command, args []string) error {
@@ -63,9 +69,8 @@ The key is taken from --key, else --key-file, else $LIGHTCONE_KEY, else
 	set.StringArrayVarP(&flags.params, "param", "p", nil, "a parameter of the function, as name=value; may be repeated")
 	set.StringVarP(&flags.in, "in", "i", "-", "the input: a file, a folder, or - for standard input")
 	set.StringVarP(&flags.out, "out", "o", "-", "the output: a file, a folder, or - for standard output")
-	set.StringVar(&flags.api, "api", "http://127.0.0.1:8080", "where Lightcone answers")
-	set.StringVar(&flags.key, "key", "", "the API key (other users of this machine can see it: prefer a file)")
-	set.StringVar(&flags.keyFile, "key-file", "", "a file with the API key in its first line")
+	flags.callerFlags.register(set)
+	flags.asyncFlags.register(command)
 	set.DurationVar(&flags.timeout, "timeout", 0, "how long one attempt may take, such as 10s (default: what the function allows)")
 	set.IntVar(&flags.parallel, "parallel", 4, "how many files of a folder are worked on at a time")
 	set.BoolVar(&flags.skipExisting, "skip-existing", false, "leave out files of a folder that have an output already")
@@ -87,14 +92,17 @@ func call(ctx context.Context, command *cobra.Command, function lightcone.Functi
 	if flags.timeout < 0 {
 		return usagef("--timeout %v: want more than 0", flags.timeout)
 	}
+	if err := flags.check(command, flags.skipExisting); err != nil {
+		return err
+	}
 	folder, err := isFolder(flags.in)
 	if err != nil {
 		return err
 	}
-	if folder && flags.out == "-" {
+	if folder && flags.out == "-" && !flags.detach {
 		return usagef("--in %s is a folder: name the folder for the outputs with --out", flags.in)
 	}
-	key, err := findKey(flags, os.Getenv(envKey), os.ReadFile)
+	key, err := findKey(flags.callerFlags, os.Getenv(envKey), os.ReadFile)
 	if err != nil {
 		return err
 	}
@@ -108,11 +116,20 @@ func call(ctx context.Context, command *cobra.Command, function lightcone.Functi
 	}
 	defer caller.Close()
 
-	if folder {
-		return callFolder(ctx, caller, command.ErrOrStderr(), client.Job{
-			Function: function, Params: params, In: flags.in, Out: flags.out,
-			Parallel: flags.parallel, SkipExisting: flags.skipExisting,
-		})
+	job := client.Job{
+		Function: function, Params: params, In: flags.in, Out: flags.out,
+		Parallel: flags.parallel, SkipExisting: flags.skipExisting,
+	}
+	switch {
+	case folder && flags.detach:
+		job.Out = ""
+		return queueFolder(ctx, caller, command, job, flags.asyncFlags)
+	case folder && flags.async:
+		return queueFolder(ctx, caller, command, job, flags.asyncFlags)
+	case folder:
+		return callFolder(ctx, caller, command.ErrOrStderr(), job)
+	case flags.async:
+		return queueOne(ctx, caller, command, function, params, flags)
 	}
 	return callOne(ctx, caller, command, function, params, flags)
 }
@@ -146,7 +163,7 @@ func isFolder(in string) (bool, error) {
 
 // findKey picks the API key: what was said on the command line before the
 // environment, and that before the file that `make run` leaves.
-func findKey(flags callFlags, fromEnvironment string, read func(string) ([]byte, error)) (string, error) {
+func findKey(flags callerFlags, fromEnvironment string, read func(string) ([]byte, error)) (string, error) {
 	if flags.key != "" && flags.keyFile != "" {
 		return "", usagef("--key and --key-file are both given: leave one out")
 	}

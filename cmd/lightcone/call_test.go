@@ -137,17 +137,17 @@ func TestFindKey(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name        string
-		flags       callFlags
+		flags       callerFlags
 		environment string
 		want        string
 		wrong       bool
 	}{
-		{"--key comes first", callFlags{key: "lc_said_3"}, "lc_env_4", "lc_said_3", false},
-		{"then --key-file", callFlags{keyFile: "mine.key"}, "lc_env_4", "lc_mine_2", false},
-		{"then the environment", callFlags{}, "lc_env_4", "lc_env_4", false},
-		{"then what make run left", callFlags{}, "", "lc_demo_1", false},
-		{"an empty file", callFlags{keyFile: "empty.key"}, "", "", true},
-		{"no such file", callFlags{keyFile: "other.key"}, "lc_env_4", "", true},
+		{"--key comes first", callerFlags{key: "lc_said_3"}, "lc_env_4", "lc_said_3", false},
+		{"then --key-file", callerFlags{keyFile: "mine.key"}, "lc_env_4", "lc_mine_2", false},
+		{"then the environment", callerFlags{}, "lc_env_4", "lc_env_4", false},
+		{"then what make run left", callerFlags{}, "", "lc_demo_1", false},
+		{"an empty file", callerFlags{keyFile: "empty.key"}, "", "", true},
+		{"no such file", callerFlags{keyFile: "other.key"}, "lc_env_4", "", true},
 	} {
 		got, err := findKey(test.flags, test.environment, files)
 		if got != test.want || (err != nil) != test.wrong {
@@ -155,7 +155,7 @@ func TestFindKey(t *testing.T) {
 		}
 	}
 	nothing := func(string) ([]byte, error) { return nil, fs.ErrNotExist }
-	if _, err := findKey(callFlags{}, "", nothing); err == nil || !strings.Contains(err.Error(), "give one with --key-file or $LIGHTCONE_KEY") {
+	if _, err := findKey(callerFlags{}, "", nothing); err == nil || !strings.Contains(err.Error(), "give one with --key-file or $LIGHTCONE_KEY") {
 		t.Errorf("no key anywhere: %v, want one that says what to do", err)
 	}
 }

@@ -26,12 +26,33 @@ func callOne(ctx context.Context, caller *client.Client, command *cobra.Command,
 	if err != nil {
 		return err
 	}
-	outFolder, err := outputFolder(flags)
+	keep, flush, err := outputOf(command, flags)
 	if err != nil {
 		return err
 	}
+	answer, err := caller.Call(ctx, function, params, input, keep)
+	if ctx.Err() != nil {
+		return fmt.Errorf("interrupted before the answer of %s was complete", function)
+	}
+	if err != nil {
+		return err
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(command.ErrOrStderr(), callLine(answer))
+	return err
+}
+
+// outputOf is what becomes of one answer's body by the flags: keep takes it, as often as
+// it comes, and flush prints it if it is to be printed.
+func outputOf(command *cobra.Command, flags callFlags) (keep func(client.Answer, io.Reader) error, flush func() error, err error) {
+	outFolder, err := outputFolder(flags)
+	if err != nil {
+		return nil, nil, err
+	}
 	var standardOutput bytes.Buffer // printed once it is whole: a broken answer may be asked for again
-	answer, err := caller.Call(ctx, function, params, input, func(answer client.Answer, body io.Reader) error {
+	keep = func(answer client.Answer, body io.Reader) error {
 		switch {
 		case flags.out == "-":
 			standardOutput.Reset()
@@ -43,18 +64,14 @@ func callOne(ctx context.Context, caller *client.Client, command *cobra.Command,
 		default:
 			return client.WriteFile(flags.out, body)
 		}
-	})
-	if ctx.Err() != nil {
-		return fmt.Errorf("interrupted before the answer of %s was complete", function)
 	}
-	if err != nil {
-		return err
+	flush = func() error {
+		if _, err := standardOutput.WriteTo(command.OutOrStdout()); err != nil {
+			return fmt.Errorf("write the output: %w", err)
+		}
+		return nil
 	}
-	if _, err := standardOutput.WriteTo(command.OutOrStdout()); err != nil {
-		return fmt.Errorf("write the output: %w", err)
-	}
-	_, err = fmt.Fprintln(command.ErrOrStderr(), callLine(answer))
-	return err
+	return keep, flush, nil
 }
 
 func openInput(in string, standardInput io.Reader) (client.Input, error) {

@@ -27,6 +27,7 @@ type devFlags struct {
 	slots                     int
 	verbose                   bool
 	own, ownOnPort            []string
+	callbacks                 callbackFlags
 }
 
 func newDevCommand() *cobra.Command {
@@ -35,8 +36,9 @@ func newDevCommand() *cobra.Command {
 		Use:   "dev",
 		Short: "Run everything on this machine, in one process tree",
 		Long: `Run everything on this machine: the front door, the supervisor and the functions
-resize and echo. The first start writes two keys into the data folder: demo.key,
-for calls, and operator.key, for the management listener. Ctrl-C stops it and
+resize and echo, and a queue that keeps its calls in the data folder. The first
+start writes keys there: demo.key, for calls, operator.key, for the management
+listener, and callback.key, which callbacks are signed with. Ctrl-C stops it and
 drops no call.`,
 		Args: takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return dev(command, flags) },
@@ -49,6 +51,7 @@ drops no call.`,
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that each function runs at once; one a core is best")
 	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
 	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
+	flags.callbacks.register(f)
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
 	return command
 }
@@ -83,7 +86,22 @@ func dev(command *cobra.Command, flags devFlags) error {
 	}
 	defer func() { _ = store.Close() }() // everything that was acknowledged is on the disk
 	identities := document.Below(store, identityPrefix)
-	manager, err := management.New(management.Config{Store: identities, Logger: logger.With("component", "management")})
+	rules, err := flags.callbacks.rules()
+	if err != nil {
+		return err
+	}
+	callbackKeyFile := filepath.Join(flags.data, "callback.key")
+	if _, err := sharedSecretFile(callbackKeyFile); err != nil {
+		return err
+	}
+	signing, err := callbackKeys(callbackKeyFile)
+	if err != nil {
+		return err
+	}
+	manager, err := management.New(management.Config{
+		Store: identities, Logger: logger.With("component", "management"),
+		CallbackSecret: callbackSecret(signing),
+	})
 	if err != nil {
 		return err
 	}
@@ -99,6 +117,10 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return err
 	}
 	registry := newRegistry()
+	messenger, err := newMessenger(rules, signing, registry, logger)
+	if err != nil {
+		return err
+	}
 
 	group := run.New(logger)
 	group.StopBound = longestTimeout + 5*time.Second // the front door drains the longest call
@@ -112,6 +134,10 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
+	queued, err := startDevQueue(ctx, group, flags.data, queueLogger(command, flags))
+	if err != nil {
+		return err
+	}
 	known, err := thresholdConfig{
 		identities: identities, inputs: document.Below(store, quarantinePrefix),
 		region: management.NewSpent(document.Below(store, spentPrefix)), registry: registry, logger: logger,
@@ -119,10 +145,16 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return errors.Join(err, group.Stop())
 	}
+	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
+		return queuedRunner{worker, known}.start(group, queued, specs, flags.slots), nil
+	})
+	_ = group.Start(ctx, "sweeper", func(context.Context) (run.Stop, error) { return tendQueue(group, queued), nil })
+	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return messenger.start(group, queued), nil })
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		config := gateway.DefaultConfig()
 		config.Tenants, config.Quarantine = known.tenants, known.quarantine
+		config.Queue, config.Invocations, config.CheckCallback = queued, queued, rules.Check
 		config.Details = func() any { return isolation(worker) }
 		door, err = gateway.New(config, worker, known.directory, registry, logger.With("component", "gateway"))
 		if err != nil {
@@ -134,7 +166,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return worker.Status(), worker.Ready() },
-			api:   managed(manager, known.quarantine),
+			api:   withDeadLetters(managed(manager, known.quarantine), queued, logger.With("component", "dead letters")),
 		})
 	})
 	// A start that failed has ended the group; Wait then tells why.

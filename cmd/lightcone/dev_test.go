@@ -234,20 +234,22 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
 }
 
-// A function of one's own needs nothing of Lightcone's: this one knows only
-// the standard library and $PORT.
-func TestDevRunsAFunctionOfOnesOwn(t *testing.T) {
-	own := filepath.Join(t.TempDir(), "own.go")
-	if err := os.WriteFile(own, []byte(ownFunctionSource), 0o600); err != nil {
-		t.Fatal(err)
-	}
+// compiled is the executable of a program in one file.
+func compiled(t *testing.T, source string) string {
+	t.Helper()
 	executable := filepath.Join(t.TempDir(), "own")
-	compile := exec.Command("go", "build", "-o", executable, own)
+	compile := exec.Command("go", "build", "-o", executable, write(t, filepath.Join(t.TempDir(), "own.go"), source))
 	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := compile.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--port-function", "shout="+executable)
+	return executable
+}
+
+// A function of one's own needs nothing of Lightcone's: this one knows only
+// the standard library and $PORT.
+func TestDevRunsAFunctionOfOnesOwn(t *testing.T) {
+	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--port-function", "shout="+compiled(t, ownFunctionSource))
 	request, _ := http.NewRequest(http.MethodPost, "http://"+d.api+"/function/shout", strings.NewReader("hello"))
 	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(read(t, filepath.Join(d.data, "demo.key"))))
 	response, err := http.DefaultClient.Do(request)
@@ -277,6 +279,9 @@ func main() {
 	http.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if string(body) == "die" {
+			os.Exit(7)
+		}
 		w.WriteHeader(http.StatusTeapot)
 		w.Write(bytes.ToUpper(body))
 	})

@@ -62,6 +62,7 @@ func TestCallsReachTheWorkersThereAre(t *testing.T) {
 	stranger := r.workers(1, "echo", "--fleet-key-file", other)[0]
 	r.enlist("echo", append(echoes, stranger)...)
 	g.knows(3)
+	within(t, "the gateway knows the stranger", func() bool { return g.metric(`lightcone_gateway_fleet_members{state="known"}`) == 4 })
 	ready(200, "with workers for all")
 	calls := g.load(2, "delay=2ms")
 	within(t, "both workers have worked", func() bool { return echoes[0].worked("echo") > 0 && echoes[1].worked("echo") > 0 })
@@ -132,13 +133,13 @@ func observed(t *testing.T, r *region, gateway *service, workers []*service) {
 	}()
 	want := scheduler.Observation{
 		GatewaysKnown: 1, GatewaysAnswered: 1,
-		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{"echo": {WorkersKnown: 3, WorkersAnswered: 2, Slots: 8}},
+		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{"echo": {WorkersKnown: 3, WorkersAnswered: 2, Slots: 8, Reserved: 2}},
 	}
 	observes(t, o, want)
 	// A worker that hangs is known, and does not answer.
 	workers[0].signal(syscall.SIGSTOP)
 	defer workers[0].signal(syscall.SIGCONT)
-	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 3, WorkersAnswered: 1, Slots: 4}
+	want.Fleets["echo"] = scheduler.FleetLoad{WorkersKnown: 3, WorkersAnswered: 1, Slots: 4, Reserved: 1}
 	observes(t, o, want)
 }
 

@@ -27,6 +27,9 @@ type gatewayFlags struct {
 	memory              int
 	maxWait, drainDelay time.Duration
 	redis               redisFlags
+	queue               queueFlags
+	callsBack           bool
+	callbacks           callbackFlags
 }
 
 func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
@@ -42,6 +45,9 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
 	flags.tls.register(f)
 	flags.redis.register(f)
+	flags.queue.register(f)
+	f.BoolVar(&flags.callsBack, "callbacks", false, "accept X-Callback-Url: the queue's nodes have a key to sign callbacks with")
+	flags.callbacks.register(f)
 	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
 	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")
@@ -53,6 +59,13 @@ func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 	config := gateway.DefaultConfig()
 	config.MaxWait, config.DrainDelay = flags.maxWait, flags.drainDelay
 	config.MaxBytesInFlight = int64(flags.memory) * mebibyte / 3 // the collector lets garbage add as much again
+	rules, err := flags.callbacks.rules()
+	if err != nil {
+		return config, nil, err
+	}
+	if config.CheckCallback = noCallbacks; flags.callsBack {
+		config.CheckCallback = rules.Check
+	}
 	if err := config.Validate(); err != nil {
 		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
 	}
@@ -121,6 +134,15 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	_ = group.Start(ctx, "workers", func(context.Context) (run.Stop, error) {
 		return followWorkers(catalogue, fleet, declared, fleetKey, logger), nil
 	})
+	if flags.queue.enabled() {
+		_ = group.Start(ctx, "queue", func(context.Context) (run.Stop, error) {
+			queued, stop, err := flags.queue.connect(catalogue, "gateway", logger)
+			if err == nil {
+				config.Queue, config.Invocations = queued, queued
+			}
+			return stop, err
+		})
+	}
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		if door, err = gateway.New(config, fleet, known.directory, registry, logger); err != nil {

@@ -18,6 +18,7 @@ type identityFlags struct {
 	manage, operatorKeyFile string
 	verbose                 bool
 	redis                   redisFlags
+	callbackKeyFile         string
 }
 
 func newIdentityCommand(flags *identityFlags) *cobra.Command {
@@ -32,6 +33,7 @@ for calls.`,
 	f.StringVar(&flags.operatorKeyFile, "operator-key-file", "", "`file` with the operator's key")
 	f.BoolVar(&flags.verbose, "verbose", false, "log more")
 	flags.redis.register(f)
+	f.StringVar(&flags.callbackKeyFile, "callback-key-file", "", callbackKeyUsage+"; tenants' secrets come of it")
 	return command
 }
 
@@ -44,13 +46,17 @@ func manageIdentity(command *cobra.Command, flags identityFlags) error {
 	if err != nil {
 		return err
 	}
+	signing, err := callbackKeys(flags.callbackKeyFile)
+	if err != nil {
+		return err
+	}
 	catalogue, err := consul.Connect(consul.Config{Logger: logger})
 	if err != nil {
 		return err
 	}
 	defer catalogue.Close()
 	store := consul.NewDocuments(catalogue, identityPrefix, false)
-	config := management.Config{Store: store, Logger: logger.With("component", "management")}
+	config := management.Config{Store: store, Logger: logger.With("component", "management"), CallbackSecret: callbackSecret(signing)}
 	registry := newRegistry()
 
 	group := run.New(logger)

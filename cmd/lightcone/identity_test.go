@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -53,7 +54,8 @@ func certified(t *testing.T) (certificateFile, keyFile string, client *http.Clie
 
 // TestTheManagementPlaneReachesTheFrontDoor: processes of both planes, with Redis,
 // its Sentinels and Consul between them. A tenant is made, its key is used over TLS,
-// and no more once it is revoked, though Redis is gone by then.
+// what it uses up at one gateway is used up at another, and the key is used no more
+// once it is revoked, though Redis is gone by then.
 func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 	t.Parallel()
 	r := newRegion(t)
@@ -91,17 +93,8 @@ func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	call := func(path string) int {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+door.listen+"/function/"+path, strings.NewReader("input"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Authorization", "Bearer "+issued.Text())
-		response, err := client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
-		return response.StatusCode
+		status, _ := send(t, client, "https://"+door.listen+"/function/"+path, issued, "input")
+		return status
 	}
 	if got := call("echo"); got != http.StatusOK {
 		t.Errorf("a key that was just issued: %d", got)
@@ -111,6 +104,20 @@ func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 	}
 	within(t, "Redis has told of it", func() bool {
 		return door.metric(`lightcone_edge_changes_total{way="redis"}`) > 0
+	})
+	other := r.gateway("echo", flagsOf(settings)...)
+	other.knows(1)
+	quota := lightcone.Unlimited
+	quota.BytesPerMonth = 2000
+	if err := operate.EditTenant(t.Context(), "acme", management.Edit{Quota: &quota}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, said := send(t, client, "https://"+door.listen+"/function/echo", issued, strings.Repeat("a", 1000)); got != http.StatusOK {
+		t.Errorf("within the quota: %d %s", got, said)
+	}
+	within(t, "the other gateway knows that the month's bytes are used up", func() bool {
+		got, said := send(t, http.DefaultClient, "http://"+other.listen+"/function/echo", issued, "")
+		return got == http.StatusTooManyRequests && strings.Contains(said, `"quota":"bytes_per_month"`)
 	})
 	redis.KillAll()
 	if err := operate.RevokeKey(t.Context(), issued.ID()); err != nil {
@@ -127,6 +134,26 @@ func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 	if got := status(plane.manage, "/v1/tenants"); got != http.StatusUnauthorized {
 		t.Errorf("without the operator's key: %d", got)
 	}
+}
+
+// send calls a function, and returns the answer.
+func send(t *testing.T, client *http.Client, url string, key identity.Key, body string) (status int, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+key.Text())
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
 }
 
 // TestAGatewayThatCanKnowNobodyIsNotReady: a wrong policy or password would else

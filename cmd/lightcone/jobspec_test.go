@@ -180,7 +180,7 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 			check(t, task)
 		}
 	}
-	if want := []string{"gateway", "identity", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
+	if want := []string{"gateway", "identity", "queue", "bulk run", "scheduler", "worker"}; !slices.Equal(started, want) {
 		t.Errorf("the specifications start %q, want %q", started, want)
 	}
 }
@@ -190,8 +190,9 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 func terraformFits(t *testing.T, nomad *jobs.Client) {
 	withResize(t)
 	for spec, variables := range map[string]map[string]string{
-		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300"},
+		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
 		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000"},
+		"queue":       {"store": "50000", "keep": "48h", "cpu": "900", "memory": "700", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
 		"scheduler":   {"count": "5", "policies": terraformPolicies(t)},
 		"resize-bulk": {"shares": "24", "slots": "2", "volume": ""},
 	} {
@@ -213,7 +214,7 @@ func terraformPolicies(t *testing.T) string {
 	for _, field := range regexp.MustCompile(`(\w+) = (name|f\.\w+)[,\s]`).FindAllStringSubmatch(source, -1) {
 		policy[field[1]] = 4
 	}
-	if len(policy) != 10 {
+	if len(policy) != 11 {
 		t.Fatalf("terraform/scheduling.tf makes policies of %v", policy)
 	}
 	policy["function"] = "resize"
@@ -239,6 +240,9 @@ func namesFit(t *testing.T, nomad *jobs.Client) {
 		if job.ID() != want || !slices.Equal(job.Groups(), []string{workerGroup}) || !slices.Contains(registered(job, workerGroup), want) {
 			t.Errorf("the job %s has the groups %v and registers %v; want %s, %s, %s", job.ID(), job.Groups(), registered(job, workerGroup), want, workerGroup, want)
 		}
+	}
+	if names := registered(parsedJob(t, nomad, "queue", nil), "queue"); !slices.Contains(names, queueManagement) {
+		t.Errorf("the queue's nodes register %v, and schedulers look for %s", names, queueManagement)
 	}
 	if names := registered(parsedJob(t, nomad, "gateway", nil), "gateway"); !slices.Contains(names, gatewayManagement) {
 		t.Errorf("the gateways register %v, and schedulers look for %s", names, gatewayManagement)

@@ -43,6 +43,9 @@ func fit(task lightconeTask, environment map[string]string) error {
 	case "lightcone identity":
 		var flags identityFlags
 		return identityTakes(&flags, heed(newIdentityCommand(&flags)))
+	case "lightcone queue":
+		var flags queueNodeFlags
+		return queueTakes(&flags, heed(newQueueCommand(&flags)))
 	case "lightcone bulk run":
 		return bulkTakes(environment)
 	}
@@ -63,12 +66,47 @@ func gatewayTakes(flags *gatewayFlags, err error) error {
 	if err := redisTakes(&flags.redis); err != nil {
 		return err
 	}
+	if err := clientTakes(&flags.queue); err != nil {
+		return err
+	}
+	if !flags.callsBack {
+		return fmt.Errorf("it refuses callbacks")
+	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+// clientTakes checks what all clients of the queue have.
+func clientTakes(flags *queueFlags) error {
+	if !flags.enabled() {
+		return fmt.Errorf("it knows no queue")
+	}
+	_, err := flags.config("test", slog.New(slog.DiscardHandler))
+	return err
+}
+
+func queueTakes(flags *queueNodeFlags, err error) error {
+	if err != nil {
+		return err
+	}
+	if _, err := flags.config(slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	if messenger, err := flags.messenger(prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil || messenger == nil {
+		return fmt.Errorf("it delivers no callbacks: %w", err)
+	}
+	if err := errors.Join(listensOnNode(flags.listen), listensOnNode(flags.routeListen), listensOnNode(flags.manage)); err != nil {
+		return err
+	}
+	_, _, err = (&serviceFlags{operatorKeyFile: flags.operatorKeyFile}).keys()
+	return err
 }
 
 func identityTakes(flags *identityFlags, err error) error {
 	if err != nil {
 		return err
+	}
+	if keys, err := callbackKeys(flags.callbackKeyFile); err != nil || keys == nil {
+		return fmt.Errorf("it knows no tenant's secret: %w", err)
 	}
 	if err := redisTakes(&flags.redis); err != nil {
 		return err
@@ -99,6 +137,9 @@ func workerTakes(flags *workerFlags, err error) error {
 	}
 	config := supervisor.Config{Functions: []functions.Spec{spec}, Slots: flags.slots, Dir: flags.sockets}
 	if err := config.Validate(); err != nil {
+		return err
+	}
+	if err := clientTakes(&flags.queue); err != nil {
 		return err
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)

@@ -36,7 +36,7 @@ func TestKeys(t *testing.T) {
 	}
 	make()
 	files := contents(t, folder)
-	all := []string{"fleet.key", "keys.json", "operator.key", "redis-replication.password", "redis.password", "sentinel.password"}
+	all := []string{"callback.key", "fleet.key", "keys.json", "operator.key", "queue-ca.key", "queue-ca.pem", "queue-route.password", "queue.key", "queue.password", "queue.pem", "redis-replication.password", "redis.password", "sentinel.password"}
 	if diff := cmp.Diff(all, slices.Sorted(maps.Keys(files))); diff != "" {
 		t.Fatal(diff)
 	}
@@ -55,6 +55,16 @@ func TestKeys(t *testing.T) {
 	shared := map[string]string{
 		"fleet.key": variable.Items.FleetKey, "redis.password": variable.Items.Redis,
 		"redis-replication.password": variable.Items.Replication, "sentinel.password": variable.Items.Sentinel,
+		"queue.password": variable.Items.Queue, "queue-route.password": variable.Items.QueueRoute,
+		"callback.key": variable.Items.Callback,
+	}
+	for name, text := range map[string]string{"queue-ca.pem": variable.Items.QueueCA, "queue.pem": variable.Items.QueueNode, "queue.key": variable.Items.QueueKey} {
+		if text != files[name] || text == "" {
+			t.Errorf("keys.json does not hold what is in %s: %q", name, text)
+		}
+	}
+	if strings.Contains(files["keys.json"], strings.Split(files["queue-ca.key"], "\n")[1]) {
+		t.Error("keys.json holds the key of the queue's certificate authority, which no service needs")
 	}
 	different := map[string]bool{}
 	for name, secret := range shared {
@@ -88,7 +98,7 @@ func TestKeys(t *testing.T) {
 
 func TestKeysThatCannotBeMade(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "file"), "")
-	for _, spoilt := range []string{"operator.key", "fleet.key", "sentinel.password"} {
+	for _, spoilt := range []string{"operator.key", "fleet.key", "sentinel.password", "queue.password", "queue-ca.pem"} {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, spoilt), "\n")
 		code, _, stderr := runCommand(t, "", "keys", "--out", folder)
@@ -105,7 +115,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != exitFailed || !strings.Contains(stderr, file) {
 		t.Errorf("a file for a folder: exit code %d, %s", code, stderr)
 	}
-	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":""}}`) {
+	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":"","queue_password":"","queue_route_password":"","queue_ca":"","queue_certificate":"","queue_key":""}}`) {
 		t.Errorf("what `nomad var put -in=json` reads: %s, %v", text, err)
 	}
 }

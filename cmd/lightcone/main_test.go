@@ -8,9 +8,15 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	supervisor "lightcone/functions/runtime"
 )
 
 func TestMain(m *testing.M) {
+	supervisor.BecomeFunctionIfAsked()
+	if os.Getenv(envSlow) != "" {
+		os.Exit(becomeSlowFunction())
+	}
 	// The HTTP client that tests share keeps idle connections, each with two goroutines.
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if built, err := build(); err == nil {

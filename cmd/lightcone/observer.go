@@ -13,14 +13,15 @@ import (
 
 	"lightcone"
 	"lightcone/consul"
+	"lightcone/functions"
 	"lightcone/functions/wire"
 	"lightcone/gateway"
 	"lightcone/internal/run"
 	"lightcone/scheduler"
 )
 
-// observer asks every worker and gateway that Consul lists, or listed last, how
-// busy it is.
+// observer asks every worker, gateway and node of the queue that Consul lists, or
+// listed last, how busy it is.
 type observer struct {
 	catalogue   *consul.Client
 	fleetKey    string
@@ -50,11 +51,7 @@ func (o *observer) start(logger *slog.Logger) run.Stop {
 	var watching sync.WaitGroup
 	for _, service := range o.services() {
 		watching.Go(func() {
-			err := o.catalogue.Watch(ctx, service, func(instances []consul.Instance) {
-				o.mu.Lock()
-				defer o.mu.Unlock()
-				o.known[service] = instances
-			})
+			err := o.catalogue.Watch(ctx, service, func(instances []consul.Instance) { o.learn(service, instances) })
 			if err != nil {
 				logger.Error("a service is not followed any more", "service", service, "error", err)
 			}
@@ -81,7 +78,11 @@ func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 	if !heard {
 		return scheduler.Observation{}, errors.New("nobody knows yet where the gateways are: Consul has not told")
 	}
-	seen := scheduler.Observation{GatewaysKnown: len(gateways), Fleets: make(map[lightcone.FunctionName]scheduler.FleetLoad)}
+	nodes, heard := o.instances(queueManagement) // none when there is no queue
+	if !heard {
+		return scheduler.Observation{}, errors.New("nobody knows yet where the queue is: Consul has not told")
+	}
+	seen := scheduler.Observation{GatewaysKnown: len(gateways), QueueKnown: len(nodes), Fleets: make(map[lightcone.FunctionName]scheduler.FleetLoad)}
 	workers := make(map[lightcone.FunctionName][]consul.Instance)
 	for _, p := range o.policies {
 		if workers[p.Function], heard = o.instances(workerService(p.Function)); !heard {
@@ -89,7 +90,8 @@ func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 		}
 		seen.Fleets[p.Function] = scheduler.FleetLoad{WorkersKnown: len(workers[p.Function])}
 	}
-	var mu sync.Mutex // guards seen
+	queued := make(map[lightcone.FunctionName]backlog)
+	var mu sync.Mutex // guards seen and queued
 	var asking sync.WaitGroup
 	places := make(chan struct{}, askedAtOnce)
 	ask := func(question func(context.Context)) {
@@ -113,6 +115,18 @@ func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 			addDemand(seen.Fleets, demands)
 		})
 	}
+	for _, instance := range nodes {
+		ask(func(ctx context.Context) {
+			lines, err := o.backlogs(ctx, instance.Address)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seen.QueueAnswered++
+			heardBacklog(queued, lines)
+		})
+	}
 	for function, instances := range workers {
 		for _, instance := range instances {
 			ask(func(ctx context.Context) {
@@ -127,6 +141,9 @@ func (o *observer) Observe(ctx context.Context) (scheduler.Observation, error) {
 		}
 	}
 	asking.Wait()
+	for function, fleet := range seen.Fleets {
+		seen.Fleets[function] = withBacklog(fleet, queued[function])
+	}
 	return seen, nil // those who were not asked in time have not answered
 }
 
@@ -144,7 +161,7 @@ func (o *observer) heard() error {
 
 // services are the ones that are followed.
 func (o *observer) services() []string {
-	services := []string{gatewayManagement}
+	services := []string{gatewayManagement, queueManagement}
 	for _, p := range o.policies {
 		services = append(services, workerService(p.Function))
 	}
@@ -171,25 +188,34 @@ func withWorker(fleet scheduler.FleetLoad, load wire.Load) scheduler.FleetLoad {
 	for _, f := range load.Functions {
 		fleet.Slots += f.Slots
 		fleet.Busy += f.Busy
+		fleet.BusyQueued += f.Held
+		fleet.Reserved += functions.SyncReserve(f.Slots)
 	}
 	return fleet
 }
 
 // demand asks one gateway how many calls wait in it.
-func (o *observer) demand(ctx context.Context, address string) ([]gateway.Demand, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+demandPath, nil)
+func (o *observer) demand(ctx context.Context, address string) (demands []gateway.Demand, err error) {
+	err = o.read(ctx, address, demandPath, func(response *http.Response) error {
+		return json.NewDecoder(http.MaxBytesReader(nil, response.Body, mebibyte)).Decode(&demands)
+	})
+	return demands, err
+}
+
+// read fetches a page of a management listener.
+func (o *observer) read(ctx context.Context, address, path string, decode func(*http.Response) error) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	request.Header.Set("Authorization", "Bearer "+o.operatorKey)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("gateway %s answered %s", address, response.Status)
+		return fmt.Errorf("%s%s answered %s", address, path, response.Status)
 	}
-	var demands []gateway.Demand
-	return demands, json.NewDecoder(http.MaxBytesReader(nil, response.Body, mebibyte)).Decode(&demands)
+	return decode(response)
 }

@@ -110,8 +110,20 @@ func silent(t *testing.T) (address string) {
 // demanding is a gateway's management page.
 func demanding(t *testing.T, status int, page string) (address string) {
 	t.Helper()
+	return managing(t, demandPath, status, page)
+}
+
+// managing is a management listener with one page.
+func managing(t *testing.T, path string, status int, page string) (address string) {
+	t.Helper()
+	return managingFor(t, "operator", path, status, page)
+}
+
+// managingFor is managing for the operator who has the key.
+func managingFor(t *testing.T, key, path string, status int, page string) (address string) {
+	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != demandPath || r.Header.Get("Authorization") != "Bearer operator" {
+		if r.URL.Path != path || r.Header.Get("Authorization") != "Bearer "+key {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
@@ -151,11 +163,12 @@ func TestObserverCountsPartialAnswers(t *testing.T) {
 		"worker-echo":   listed(busy, idle, leaving, silent(t), "127.0.0.1:1"),
 		"worker-resize": listed(other),
 		"worker-shout":  listed(),
+		queueManagement: listed(),
 	}
 	want := scheduler.Observation{
 		GatewaysKnown: 7, GatewaysAnswered: 2,
 		Fleets: map[lightcone.FunctionName]scheduler.FleetLoad{
-			"echo":   {WorkersKnown: 4, WorkersAnswered: 2, Slots: 6, Busy: 3, Waiting: 7},
+			"echo":   {WorkersKnown: 4, WorkersAnswered: 2, Slots: 6, Busy: 3, Waiting: 7, Reserved: 2},
 			"resize": {WorkersKnown: 1, WorkersAnswered: 1, Slots: 1, Busy: 1},
 			"shout":  {},
 		},
@@ -203,6 +216,10 @@ func TestObserverSaysNothingBeforeConsulHas(t *testing.T) {
 		t.Errorf("it said %v", err)
 	}
 	o.known[gatewayManagement] = listed()
+	if _, err := o.Observe(t.Context()); err == nil || !strings.Contains(err.Error(), "where the queue is") {
+		t.Errorf("it said %v", err)
+	}
+	o.known[queueManagement] = listed()
 	if _, err := o.Observe(t.Context()); err == nil || !strings.Contains(err.Error(), "where the workers of echo are") {
 		t.Errorf("it said %v", err)
 	}

@@ -32,20 +32,9 @@ func (o *operatorFlags) register(f *pflag.FlagSet) {
 // operate runs act against the management plane that the command's flags, or the
 // environment, name.
 func (o *operatorFlags) operate(command *cobra.Command, getenv func(string) string, act func(context.Context, *management.Client) error) error {
-	for _, name := range []string{"manage-url", "operator-key-file"} {
-		if flag := command.Flags().Lookup(name); !flag.Changed && getenv(settingOf(name)) != "" {
-			if err := command.Flags().Set(name, getenv(settingOf(name))); err != nil {
-				return usagef("the environment variable %s: %w", settingOf(name), err)
-			}
-		}
-	}
-	text, err := secretFile(o.keyFile)
+	key, err := o.operator(command, getenv)
 	if err != nil {
-		return fmt.Errorf("--operator-key-file: %w", err)
-	}
-	key, err := identity.ParseKey([]byte(text))
-	if err != nil {
-		return fmt.Errorf("--operator-key-file %s: %w", o.keyFile, err)
+		return err
 	}
 	client, err := management.NewClient(o.url, key)
 	if err != nil {
@@ -55,6 +44,26 @@ func (o *operatorFlags) operate(command *cobra.Command, getenv func(string) stri
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
 	return act(ctx, client)
+}
+
+// operator completes the flags from the environment, and reads the operator's key.
+func (o *operatorFlags) operator(command *cobra.Command, getenv func(string) string) (identity.Key, error) {
+	for _, name := range []string{"manage-url", "operator-key-file"} {
+		if flag := command.Flags().Lookup(name); !flag.Changed && getenv(settingOf(name)) != "" {
+			if err := command.Flags().Set(name, getenv(settingOf(name))); err != nil {
+				return identity.Key{}, usagef("the environment variable %s: %w", settingOf(name), err)
+			}
+		}
+	}
+	text, err := secretFile(o.keyFile)
+	if err != nil {
+		return identity.Key{}, fmt.Errorf("--operator-key-file: %w", err)
+	}
+	key, err := identity.ParseKey([]byte(text))
+	if err != nil {
+		return identity.Key{}, fmt.Errorf("--operator-key-file %s: %w", o.keyFile, err)
+	}
+	return key, nil
 }
 
 // table prints rows in columns.

@@ -134,7 +134,7 @@ func measureCall(ctx context.Context, flags planFlags) (client.Answer, error) {
 	if err != nil {
 		return client.Answer{}, err
 	}
-	key, err := findKey(callFlags{keyFile: flags.keyFile}, os.Getenv(envKey), os.ReadFile)
+	key, err := findKey(callerFlags{keyFile: flags.keyFile}, os.Getenv(envKey), os.ReadFile)
 	if err != nil {
 		return client.Answer{}, err
 	}

@@ -24,21 +24,30 @@ func section(t *testing.T, heading string) string {
 	return text
 }
 
-// TestReadmeTenants runs README's commands as they are written, in a network of
-// their own where the usual ports are free.
-func TestReadmeTenants(t *testing.T) {
-	t.Parallel()
+// runReadme runs the commands of a section of README as they are written, in a network
+// of their own where the usual ports are free, and then some more. It answers the folder
+// and what was printed; the latter of the two repeats the commands.
+func runReadme(t *testing.T, heading, more string) (folder, stdout, stderr string) {
+	t.Helper()
 	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section(t, "Tenants, keys and limits"), -1)
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section(t, heading), -1)
 	if len(blocks) != 1 {
 		t.Fatalf("%d blocks of commands, want 1", len(blocks))
 	}
-	folder := t.TempDir()
+	folder = t.TempDir()
+	if err := os.Mkdir(filepath.Join(folder, "photos"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for link, to := range map[string]string{"bin": bin, "photo.jpg": photo} {
 		if err := os.Symlink(to, filepath.Join(folder, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"one.jpg", "two.jpg"} {
+		if err := os.WriteFile(filepath.Join(folder, "photos", name), readBytes(t, photo), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,30 +58,55 @@ trap 'kill $!; wait $!' EXIT
 for try in $(seq 200); do curl -fs -o /dev/null http://127.0.0.1:8080/readyz && break; sleep 0.1; done
 set -x
 %s
-curl -sS -o answer -w 'revoked: %%{http_code}\n' -H "Authorization: Bearer $(cat acme.key)" --data-binary @photo.jpg http://127.0.0.1:8080/function/resize
-`, blocks[0][1])
+%s
+`, blocks[0][1], more)
 	command := exec.Command("unshare", "--net", "bash", "-c", script)
 	command.Dir = folder
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said, errs bytes.Buffer
 	command.Stdout, command.Stderr = &said, &errs
-	err = command.Run()
-	output := said.String()
-	if err != nil {
+	if err := command.Run(); err != nil {
 		log, _ := os.ReadFile(filepath.Join(folder, "dev.log")) // it may not have come to that
-		t.Fatalf("%v\n%s\n%s\n%s", err, output, errs.String(), log)
+		t.Fatalf("%v\n%s\n%s\n%s", err, &said, &errs, log)
 	}
-	for _, want := range []string{
-		`(?m)^made tenant acme$`,
-		`(?m)^200\n200\n429$`, `"quota":"calls_per_second"`,
-		`(?m)^revoked key [a-z2-7]{16}$`, `(?m)^[a-z2-7]{16} +revoked +resize `,
-		`(?m) tenant\.create +.*acme`, `(?m)^the audit trail is whole: \d+ entries,`,
-		`(?m)^revoked: 401$`,
-	} {
+	return folder, said.String(), errs.String()
+}
+
+func checkPrinted(t *testing.T, output string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
 		if !regexp.MustCompile(want).MatchString(output) {
 			t.Errorf("nothing like %s in\n%s", want, output)
 		}
 	}
+}
+
+// TestReadmeQueue: a call is queued, watched and fetched, and a folder queued.
+func TestReadmeQueue(t *testing.T) {
+	t.Parallel()
+	folder, stdout, stderr := runReadme(t, "Calls that do not wait", "")
+	checkPrinted(t, stdout+stderr,
+		`(?m)^HTTP/1.1 202 Accepted`, `(?m)^Location: /v1/invocations/[0-9A-Z]{26}`, `"status":"queued","attempts":0,`,
+		`(?m)^  "status": "(queued|running|succeeded)"`, `(?m)^200 image/jpeg · .*call [0-9A-Z]{26}`, `(?m)^  "status": "succeeded"`,
+		`(?m)^\[#{20}\] 2/2 · 2 accepted, 0 running, 2 finished · `, `(?m)^ID +TENANT +FUNCTION +DIED`)
+	for name, width := range map[string]int{"queued.jpg": 320, "small/one.jpg": 300, "small/two.jpg": 300} {
+		if got := imageSize(t, readBytes(t, filepath.Join(folder, name))).X; got != width {
+			t.Errorf("%s is %d pixels wide, want %d", name, got, width)
+		}
+	}
+}
+
+// TestReadmeTenants: a tenant is made, limited, and loses its key.
+func TestReadmeTenants(t *testing.T) {
+	t.Parallel()
+	folder, output, _ := runReadme(t, "Tenants, keys and limits",
+		`curl -sS -o answer -w 'revoked: %{http_code}\n' -H "Authorization: Bearer $(cat acme.key)" --data-binary @photo.jpg http://127.0.0.1:8080/function/resize`)
+	checkPrinted(t, output,
+		`(?m)^made tenant acme$`,
+		`(?m)^200\n200\n429$`, `"quota":"calls_per_second"`,
+		`(?m)^revoked key [a-z2-7]{16}$`, `(?m)^[a-z2-7]{16} +revoked +resize `,
+		`(?m) tenant\.create +.*acme`, `(?m)^the audit trail is whole: \d+ entries,`,
+		`(?m)^revoked: 401$`)
 	if key := strings.TrimSpace(read(t, filepath.Join(folder, "acme.key"))); strings.Contains(output, key) || strings.Contains(read(t, filepath.Join(folder, "dev.log")), key) {
 		t.Error("the key was printed elsewhere than into its file")
 	}

@@ -136,7 +136,10 @@ func (r *region) start(kind string, environment []string, flags ...string) *serv
 	s.command.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+r.consul.Address, "LIGHTCONE_MANAGE="+s.manage, "LIGHTCONE_VERBOSE=true",
 		"LIGHTCONE_OPERATOR_KEY_FILE="+r.key("operator.key"))
 	if kind != "identity" { // it takes no calls
-		s.command.Env = append(s.command.Env, "LIGHTCONE_LISTEN="+s.listen, "LIGHTCONE_FLEET_KEY_FILE="+r.key("fleet.key"))
+		s.command.Env = append(s.command.Env, "LIGHTCONE_LISTEN="+s.listen)
+	}
+	if kind != "identity" && kind != "queue" {
+		s.command.Env = append(s.command.Env, "LIGHTCONE_FLEET_KEY_FILE="+r.key("fleet.key"))
 	}
 	s.command.Env = append(s.command.Env, environment...)
 	s.command.Stdout, s.command.Stderr = s.said, s.said

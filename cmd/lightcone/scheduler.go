@@ -40,8 +40,9 @@ The policies are a JSON list with an object for each function:
   floor, ceiling            workers, at least and at most; a floor of 0 may go to zero
   slots_per_worker          calls that one worker runs at once
   headroom                  room above demand, as a share of it
+  backlog_age               how old the oldest queued call may get; 0s = its age does not count
   stable_window, panic_window, up_cool_down, down_cool_down, zero_after
-                            Go durations; what is left out has a sensible default`,
+                            Go durations, as backlog_age is; what is left out has a sensible default`,
 		func(command *cobra.Command) error { return schedule(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
@@ -66,6 +67,7 @@ type policyDocument struct {
 	UpCoolDown     *duration              `json:"up_cool_down"`
 	DownCoolDown   *duration              `json:"down_cool_down"`
 	ZeroAfter      *duration              `json:"zero_after"`
+	BacklogAge     *duration              `json:"backlog_age"`
 }
 
 // duration is a Go duration in JSON: "30s".
@@ -90,6 +92,7 @@ func (d policyDocument) policy() scheduler.Policy {
 	set(&p.UpCoolDown, (*time.Duration)(d.UpCoolDown))
 	set(&p.DownCoolDown, (*time.Duration)(d.DownCoolDown))
 	set(&p.ZeroAfter, (*time.Duration)(d.ZeroAfter))
+	set(&p.BacklogAge, (*time.Duration)(d.BacklogAge))
 	return p
 }
 

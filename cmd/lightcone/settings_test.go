@@ -51,7 +51,7 @@ func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
 
 func TestSettingsThatAreWrongAreNamed(t *testing.T) {
 	for _, test := range []struct{ setting, want string }{
-		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_DRAIN_DELAY, LIGHTCONE_FLEET_KEY_FILE"},
+		{"LIGHTCONE_MAXWAIT=1s", "LIGHTCONE_MAXWAIT is not a setting of `gateway`; want one of LIGHTCONE_CALLBACKS, LIGHTCONE_CALLBACK_ALLOW"},
 		{"LIGHTCONE_HELP=true", "LIGHTCONE_HELP is not a setting"},
 		{"LIGHTCONE_=1", "LIGHTCONE_ is not a setting"},
 		{"LIGHTCONE_MAX_WAIT=soon", "the environment variable LIGHTCONE_MAX_WAIT: "},
@@ -77,6 +77,8 @@ func TestServicesThatCannotStart(t *testing.T) {
 	empty := write(t, at("empty"), " \n")
 	keys := "--fleet-key-file " + at("fleet.key") + " --operator-key-file " + at("operator.key")
 	redis := "gateway " + keys + " --redis-service redis-sentinel --redis-password-file "
+	node := "queue --listen 127.0.0.1:2 --operator-key-file " + at("operator.key") + " --data " + at("queue") + " --queue-password-file " + at("queue.password") + " --route-password-file " +
+		at("queue-route.password") + " --queue-ca-file " + at("queue-ca.pem") + " --certificate-file " + at("queue.pem") + " --key-file " + at("queue.key")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +97,20 @@ func TestServicesThatCannotStart(t *testing.T) {
 		{redis + "/nonexistent", "", exitFailed, "--redis-password-file: read a secret"},
 		{redis + at("redis.password") + " --sentinel-password-file " + empty, "", exitFailed, empty + " is empty"},
 		{redis + at("redis.password") + " --sentinel-password-file " + at("sentinel.password") + " --redis-master=", "", exitFailed, "the master's name"},
+		{node + " --seat A", "", exitUsage, `seat "A"`},
+		{node + " --data=", "", exitUsage, "want one for what it keeps"},
+		{node + " --store-mib 0", "", exitUsage, "a store of 0 bytes"},
+		{node + " --peers a:1", "", exitUsage, "--route-listen (or LIGHTCONE_ROUTE_LISTEN) is missing"},
+		{node + " --route-listen 127.0.0.1:1", "", exitUsage, "--peers and --peers-service: want one of them"},
+		{node + " --route-listen 127.0.0.1:1 --peers a", "", exitUsage, `--peers: "a" is no address`},
+		{node + " --route-listen 127.0.0.1:1 --peers a:1 --nodes 2", "", exitUsage, "a cluster of 2 nodes"},
+		{node + " --route-listen 127.0.0.1:1 --peers a:1 --route-password-file " + empty, "", exitFailed, "--route-password-file: the file " + empty + " is empty"},
+		{node + " --route-listen 127.0.0.1:1 --peers-service a.b", "", exitUsage, "--peers-service"},
+		{node + " --certificate-file " + at("queue-ca.pem"), "", exitUsage, "the node's certificate and key"},
+		{node + " --certificate-file " + at("queue-ca.pem") + " --key-file " + at("queue-ca.key"), "", exitUsage, "for somebody else"},
+		{node + " --queue-ca-file " + empty, "", exitUsage, "no certificate in its PEM"},
+		{node + " --queue-password-file /nonexistent", "", exitFailed, "--queue-password-file: read a secret"},
+		{node + " --listen " + taken, "", exitFailed, "start the queue node"},
 		{"gateway " + keys + " --tls-key-file " + at("fleet.key"), "", exitUsage, "--tls-certificate-file"},
 		{"gateway " + keys + " --tls-certificate-file " + at("fleet.key") + " --tls-key-file " + at("fleet.key"), "", exitFailed, at("fleet.key")},
 		{"identity", "", exitUsage, "--operator-key-file (or LIGHTCONE_OPERATOR_KEY_FILE) is missing"},
@@ -160,14 +176,14 @@ func TestPolicies(t *testing.T) {
 	got, err := parsePolicies(`[
 		{"function": "resize"},
 		{"function": "echo", "floor": 0, "ceiling": 7, "slots_per_worker": 2, "headroom": 0.5, "stable_window": "40s",
-		 "panic_window": "4s", "up_cool_down": "0s", "down_cool_down": "1m", "zero_after": "2m"}]`)
+		 "panic_window": "4s", "up_cool_down": "0s", "down_cool_down": "1m", "zero_after": "2m", "backlog_age": "0s"}]`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	whole := scheduler.DefaultPolicy("echo", "worker-echo", "worker")
 	whole.Floor, whole.Ceiling, whole.SlotsPerWorker, whole.Headroom = 0, 7, 2, 0.5
 	whole.StableWindow, whole.PanicWindow = 40*time.Second, 4*time.Second
-	whole.UpCoolDown, whole.DownCoolDown, whole.ZeroAfter = 0, time.Minute, 2*time.Minute
+	whole.UpCoolDown, whole.DownCoolDown, whole.ZeroAfter, whole.BacklogAge = 0, time.Minute, 2*time.Minute, 0
 	want := []scheduler.Policy{scheduler.DefaultPolicy("resize", "worker-resize", "worker"), whole}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -27,7 +27,7 @@ func newTenantCommand() *cobra.Command {
 		newTenantCreateCommand(flags), newTenantListCommand(flags), newTenantShowCommand(flags),
 		newTenantStateCommand(flags, "disable", "Refuse all of a tenant's keys from now on", true),
 		newTenantStateCommand(flags, "enable", "Let a disabled tenant's keys be used again", false),
-		newTenantQuotaCommand(flags),
+		newTenantQuotaCommand(flags), newTenantCallbackSecretCommand(flags),
 	)
 	return command
 }
@@ -227,4 +227,25 @@ func changeQuota(command *cobra.Command, quota *identity.QuotaDocument) error {
 		return usagef("no limit is named: give at least one, such as --%s 20", quotaFlags[0].flag)
 	}
 	return nil
+}
+
+func newTenantCallbackSecretCommand(flags *operatorFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "callback-secret TENANT",
+		Short: "Print what a tenant verifies its callbacks with",
+		Long: `Print what a tenant verifies the signatures of its callbacks with, as libraries for
+Standard Webhooks take it. It is derived from the region's key and the tenant's id, so it is
+the same each time; whoever has it can forge the tenant's callbacks.`,
+		Args: takes("TENANT"),
+		RunE: func(command *cobra.Command, args []string) error {
+			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
+				secret, err := client.CallbackSecret(ctx, lightcone.TenantID(args[0]))
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(command.OutOrStdout(), secret)
+				return err
+			})
+		},
+	}
 }

@@ -6,9 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"lightcone"
 	"lightcone/identity"
 	"lightcone/identity/management"
 	"lightcone/internal/document/embedded"
+	"lightcone/queue/callback"
 )
 
 // operated is a management plane of the test's own. Its function runs a command
@@ -20,7 +22,9 @@ func operated(t *testing.T) func(args ...string) (code int, stdout, stderr strin
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	manager, err := management.New(management.Config{Store: store})
+	manager, err := management.New(management.Config{Store: store, CallbackSecret: func(tenant lightcone.TenantID) string {
+		return callback.SecretOf(callback.RegionKey("a region's key of 32 random bytes."), tenant).Text()
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +65,9 @@ func TestTenantCommands(t *testing.T) {
 		{"tenant disable acme", exitOK, "tenant acme is disabled"},
 		{"tenant show acme", exitOK, `"disabled": true`},
 		{"tenant enable acme", exitOK, "tenant acme is enabled"},
+		{"tenant callback-secret acme", exitOK, "whsec_1i7UuONhwgB1bbgbDnZsYBZfLsfYZVjwpZJz4ZCI87U=\n"},
+		{"tenant callback-secret nobody", exitFailed, "nobody"},
+		{"tenant callback-secret", exitUsage, "TENANT"},
 		{"key create acme", exitUsage, "--scope is missing"},
 		{"key create acme --scope *,resize", exitUsage, "choose one"},
 		{"key create acme --scope Resize", exitUsage, "--scope"},

@@ -10,10 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/consul"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/functions/wire"
 	"lightcone/internal/run"
+	"lightcone/queue"
 )
 
 // workerFlags are the flags of `lightcone worker`.
@@ -22,13 +24,16 @@ type workerFlags struct {
 	listen, function, sockets string
 	onPort                    bool
 	slots                     int
+	queue                     queueFlags
 }
 
 func newWorkerCommand(flags *workerFlags) *cobra.Command {
 	command := serviceCommand("worker", "Run a function's processes and take calls for it from gateways",
 		`Run the processes of one function, confined and metered, and take calls for it
-from gateways. Nomad starts it (jobs/worker.nomad.hcl). SIGTERM lets the calls
-that run finish; those that come meanwhile are sent elsewhere by their gateways.`,
+from gateways. Nomad starts it (jobs/worker.nomad.hcl). With a queue, slots that
+these calls leave idle run queued ones, except for a reserve of a quarter. SIGTERM lets
+the calls that run finish; those that come meanwhile are sent elsewhere by their
+gateways, and no more are taken from the queue.`,
 		func(command *cobra.Command) error { return worker(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
@@ -36,6 +41,7 @@ that run finish; those that come meanwhile are sent elsewhere by their gateways.
 	f.StringVar(&flags.function, "function", "resize", "`NAME` of a function that comes with Lightcone, or NAME=PATH of an executable")
 	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
+	flags.queue.register(f)
 	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
 	return command
 }
@@ -52,6 +58,13 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	fleetKey, operator, err := flags.keys()
 	if err != nil {
 		return err
+	}
+	var catalogue *consul.Client // where the queue is; workers need it for nothing else
+	if flags.queue.service != "" {
+		if catalogue, err = consul.Connect(consul.Config{Logger: logger}); err != nil {
+			return err
+		}
+		defer catalogue.Close()
 	}
 	registry := newRegistry()
 
@@ -73,6 +86,16 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			ready: func() (any, error) { return workers.Status(), workers.Ready() },
 		})
 	})
+	if flags.queue.enabled() {
+		var client *queue.Client
+		_ = group.Start(ctx, "queue", func(context.Context) (stop run.Stop, err error) {
+			client, stop, err = flags.queue.connect(catalogue, workerService(spec.Name), logger)
+			return stop, err
+		})
+		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
+			return workOnQueue(ctx, group, client, workers, workers.RunUntil), nil
+		})
+	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
 		server := wire.NewServer(wire.ServerConfig{Runner: workers, Key: fleetKey, Logger: logger})
 		return serve(group, "calls", flags.listen, "--listen", server.Serve, server.Shutdown)

@@ -16,6 +16,8 @@
 //   - Every process is confined before its first instruction (see Isolation),
 //     dies with the supervisor, and is replaced when it dies.
 //   - A full pool refuses at once; it never queues. Waiting is the gateway's.
+//   - Queued calls, for which nobody waits, take only slots that the others leave
+//     idle, never the last of a reserve, and none just after another was refused.
 //
 // It does not know HTTP statuses, keys, tenants' limits or prices. It runs on
 // Linux only: the confinement and the CPU clocks are Linux's.

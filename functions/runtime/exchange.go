@@ -226,7 +226,8 @@ func take(response *fasthttp.Response, answer *functions.Answer) error {
 // and sets what the call cost until then.
 func (p *process) explain(call *functions.Call, answer *functions.Answer, before time.Duration, cause error) error {
 	name := p.spec.Name
-	if errors.Is(cause, os.ErrDeadlineExceeded) || errors.Is(cause, fasthttp.ErrTimeout) {
+	late := errors.Is(cause, os.ErrDeadlineExceeded) || errors.Is(cause, fasthttp.ErrTimeout)
+	if late && !p.dropped.Load() {
 		if now, err := p.clock.read(); err == nil {
 			answer.CPU = now - before
 		}
@@ -236,10 +237,18 @@ func (p *process) explain(call *functions.Call, answer *functions.Answer, before
 	// A process that is already ending keeps its own reason; one that only broke
 	// the protocol is ended here, and its state says so.
 	p.kill()
-	if !p.diesWithin(goneTimeout) {
+	gone := p.diesWithin(goneTimeout)
+	if gone {
+		answer.CPU = max(0, p.cpuAtEnd()-before)
+	} else if now, err := p.clock.read(); err == nil {
+		answer.CPU = now - before
+	}
+	switch {
+	case p.dropped.Load() && !p.overgrew.Load() && (!gone || p.endedByUs()):
+		return problem.New(problem.Cancelled, "The call was cancelled while the function %s ran it, and was stopped.", name).Because(cause)
+	case !gone:
 		return problem.New(problem.FunctionFailed, "The function %s broke off and did not end; it is being replaced.", name).Because(cause)
 	}
-	answer.CPU = max(0, p.cpuAtEnd()-before)
 	words := p.words.text()
 	detail := fmt.Errorf("%w; %v; its last words: %q", cause, p.command.ProcessState, words)
 	if p.endedByUs() && !p.overgrew.Load() {

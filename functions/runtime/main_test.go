@@ -236,7 +236,7 @@ func configForTest(dir string, slots int, specs ...functions.Spec) Config {
 }
 
 // start runs a supervisor until the test ends and waits until all its processes are warm.
-func start(t *testing.T, slots int, specs ...functions.Spec) *Supervisor {
+func start(t testing.TB, slots int, specs ...functions.Spec) *Supervisor {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lc-") // t.TempDir's name is too long for a socket's path
 	if err != nil {
@@ -269,7 +269,7 @@ func allWarm(s *Supervisor) bool {
 }
 
 // eventually waits for a condition, for at most 20 seconds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

@@ -29,6 +29,7 @@ type pool struct {
 	metrics *metrics
 
 	places  chan struct{} // one token per call being run: capacity = slots
+	queued  queuedPlaces
 	closing chan struct{}
 	berths  sync.WaitGroup
 	crashes atomic.Int64
@@ -45,7 +46,7 @@ func newPool(s *Supervisor, spec functions.Spec, program program) *pool {
 		spec: spec, program: program, slots: slots,
 		dir: filepath.Join(s.config.Dir, string(spec.Name)), start: s.launcher.start,
 		logger: s.logger.With("function", spec.Name), metrics: s.metrics,
-		places: make(chan struct{}, slots), closing: make(chan struct{}),
+		places: make(chan struct{}, slots), queued: queuedPlaces{born: time.Now()}, closing: make(chan struct{}),
 		alive: make(map[*process]chan<- struct{}),
 	}
 	for i := range slots + spares {
@@ -127,9 +128,9 @@ func (p *pool) remove(process *process) {
 	}
 }
 
-// acquire takes the warmest process that is ready, or waits until the deadline
-// for one that is starting.
-func (p *pool) acquire(deadline time.Time) (*process, error) {
+// acquire takes the warmest process that is ready, or waits until the deadline, or
+// until cancelled is closed, for one that is starting. A nil cancelled never is.
+func (p *pool) acquire(deadline time.Time, cancelled <-chan struct{}) (*process, error) {
 	p.mu.Lock()
 	if count := len(p.idle); count > 0 {
 		warmest := p.idle[count-1]
@@ -148,7 +149,9 @@ func (p *pool) acquire(deadline time.Time) (*process, error) {
 	case process := <-arrival:
 		return process, nil
 	case <-timer.C:
-		err = problem.New(problem.DeadlineExceeded, "No process of the function %s became ready before the call's deadline; it was not run.", p.spec.Name)
+		err = p.lateForProcess()
+	case <-cancelled:
+		err = p.endedBefore(deadline)
 	case <-p.closing:
 		err = problem.New(problem.Overloaded, "This worker is stopping; the call was not run.")
 	}
@@ -162,6 +165,10 @@ func (p *pool) acquire(deadline time.Time) (*process, error) {
 	}
 	p.offer(<-arrival) // it came in the same moment: pass it on
 	return nil, err
+}
+
+func (p *pool) lateForProcess() error {
+	return problem.New(problem.DeadlineExceeded, "No process of the function %s became ready before the call's deadline; it was not run.", p.spec.Name)
 }
 
 // release gives a process back after an answer, unless it is to be replaced.
@@ -185,19 +192,26 @@ func (p *pool) run(call *functions.Call, answer *functions.Answer) error {
 	select {
 	case p.places <- struct{}{}:
 	default:
+		p.queued.yield(time.Now())
 		return problem.New(problem.Overloaded, "Every slot of the function %s is taken; the call was not run.", p.spec.Name)
 	}
 	defer func() { <-p.places }()
-	process, err := p.acquire(call.Deadline)
+	process, err := p.acquire(call.Deadline, nil)
 	if err != nil {
 		return err
 	}
 	for err = process.run(call, answer); errors.Is(err, errNotSent); err = process.run(call, answer) {
 		// It died on the shelf: that is not this call's doing.
-		if process, err = p.acquire(call.Deadline); err != nil {
+		if process, err = p.acquire(call.Deadline, nil); err != nil {
 			return err
 		}
 	}
+	return p.settle(process, call, answer, err)
+}
+
+// settle accounts for a call that a process was given, and gives the process back
+// or up.
+func (p *pool) settle(process *process, call *functions.Call, answer *functions.Answer, err error) error {
 	p.metrics.cpu.WithLabelValues(string(p.spec.Name)).Add(answer.CPU.Seconds())
 	if err == nil {
 		p.release(process)
@@ -206,7 +220,12 @@ func (p *pool) run(call *functions.Call, answer *functions.Answer) error {
 	process.kill() // its berth replaces it
 	kind := problem.Of(err).Kind
 	p.metrics.lost.WithLabelValues(string(p.spec.Name), string(kind)).Inc()
-	if kind != problem.DeadlineExceeded {
+	switch kind {
+	case problem.Cancelled:
+		p.logger.Info("a call was cancelled, with its process", "call", call.ID, "tenant", call.Tenant)
+		return err
+	case problem.DeadlineExceeded:
+	default:
 		p.crashes.Add(1)
 	}
 	p.logger.Warn("a call cost its process", "call", call.ID, "tenant", call.Tenant, "error", err)

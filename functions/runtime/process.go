@@ -39,6 +39,7 @@ type process struct {
 	calls    int           // answered so far; only the call that holds the process touches it
 	resident atomic.Int64  // bytes, as last watched
 	overgrew atomic.Bool   // the watch killed it
+	dropped  atomic.Bool   // it was killed because its call was cancelled
 	inherits int64         // the supervisor's resident memory at the start, which counts as the process's peak
 
 	held       sync.Mutex // by the call that uses the connection, and by discard

@@ -178,7 +178,8 @@ type Status struct {
 	Slots     int                    `json:"slots"`
 	Processes int                    `json:"processes"` // live; slots and one spare when all is well
 	Idle      int                    `json:"idle"`
-	Crashes   int64                  `json:"crashes"` // processes lost to a call, deadlines not counted
+	Queued    int                    `json:"queued"`  // slots that queued calls hold
+	Crashes   int64                  `json:"crashes"` // processes lost to a call, deadlines and cancellations not counted
 	Isolation string                 `json:"isolation"`
 	PIDs      []int                  `json:"pids"`
 }
@@ -190,7 +191,7 @@ func (s *Supervisor) Status() []Status {
 		pool := s.pools[spec.Name]
 		idle, alive := pool.ready()
 		all = append(all, Status{
-			Function: spec.Name, Slots: s.config.Slots, Processes: alive, Idle: idle,
+			Function: spec.Name, Slots: s.config.Slots, Processes: alive, Idle: idle, Queued: pool.queued.held(),
 			Crashes: pool.crashes.Load(), Isolation: pool.program.level.String(), PIDs: pool.pids(),
 		})
 	}

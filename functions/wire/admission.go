@@ -26,8 +26,11 @@ func (s *Server) admit(name lightcone.FunctionName) (functions.Spec, error) {
 		return functions.Spec{}, problem.New(problem.NotFound, "There is no function named %q on this worker.", name)
 	case s.inFlight >= s.maxCalls(slots):
 		return functions.Spec{}, problem.New(problem.Overloaded, "This worker has as many calls as it takes; the call was not run.")
-	case offer.Slots > 0 && s.busy[name] >= offer.Slots:
+	case offer.Slots > 0 && s.busy[name]+s.held(name) >= offer.Slots:
 		// The runner would say so too, but only once the body has been read.
+		if s.sharer != nil {
+			s.sharer.Yield(name)
+		}
 		return functions.Spec{}, problem.New(problem.Overloaded, "Every slot of the function %s is taken; the call was not run.", name)
 	}
 	s.inFlight++
@@ -54,6 +57,14 @@ func (s *Server) leave() {
 	}
 }
 
+// held is how many slots of the function others than the Server's calls have.
+func (s *Server) held(name lightcone.FunctionName) int {
+	if s.sharer == nil {
+		return 0
+	}
+	return s.sharer.Held(name)
+}
+
 // count changes how many calls of a function are running.
 func (s *Server) count(name lightcone.FunctionName, change int) {
 	s.mu.Lock()
@@ -76,8 +87,9 @@ func (s *Server) load() Load {
 	defer s.mu.Unlock()
 	load := Load{Draining: s.draining, Functions: make([]FunctionLoad, 0, len(offers))}
 	for _, offer := range offers {
+		held := s.held(offer.Spec.Name)
 		f := FunctionLoad{
-			Name: offer.Spec.Name, Busy: s.busy[offer.Spec.Name],
+			Name: offer.Spec.Name, Busy: s.busy[offer.Spec.Name] + held, Held: held,
 			DefaultTimeout: offer.Spec.DefaultTimeout, MaxTimeout: offer.Spec.MaxTimeout, MaxBodyBytes: offer.Spec.MaxBodyBytes,
 		}
 		if !s.draining {

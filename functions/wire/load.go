@@ -21,7 +21,8 @@ type Load struct {
 type FunctionLoad struct {
 	Name           lightcone.FunctionName
 	Slots          int           // calls it runs at once now; 0 while draining or not ready
-	Busy           int           // calls that are running
+	Busy           int           // of them, those that run a call, whoever gave it to the worker
+	Held           int           // of the busy ones, those that others than gateways have: see Sharer
 	DefaultTimeout time.Duration // see functions.Spec
 	MaxTimeout     time.Duration // see functions.Spec
 	MaxBodyBytes   int64         // see functions.Spec
@@ -33,6 +34,7 @@ type functionLoad struct {
 	Name             lightcone.FunctionName `json:"name"`
 	Slots            int                    `json:"slots"`
 	Busy             int                    `json:"busy"`
+	Held             int                    `json:"held,omitempty"`
 	DefaultTimeoutMS int64                  `json:"default_timeout_ms"`
 	MaxTimeoutMS     int64                  `json:"max_timeout_ms"`
 	MaxBodyBytes     int64                  `json:"max_body_bytes"`
@@ -46,12 +48,12 @@ type loadDocument struct {
 
 // MarshalJSON writes
 // {"draining","functions":[{"name","slots","busy","default_timeout_ms","max_timeout_ms","max_body_bytes"}]},
-// and in a function "cold_start_ms" when it has one.
+// and in a function "held" and "cold_start_ms" when it has them.
 func (l Load) MarshalJSON() ([]byte, error) {
 	document := loadDocument{Draining: l.Draining, Functions: make([]functionLoad, 0, len(l.Functions))}
 	for _, f := range l.Functions {
 		document.Functions = append(document.Functions, functionLoad{
-			Name: f.Name, Slots: f.Slots, Busy: f.Busy,
+			Name: f.Name, Slots: f.Slots, Busy: f.Busy, Held: f.Held,
 			DefaultTimeoutMS: milliseconds(f.DefaultTimeout), MaxTimeoutMS: milliseconds(f.MaxTimeout),
 			MaxBodyBytes: f.MaxBodyBytes, ColdStartMS: milliseconds(f.ColdStart),
 		})
@@ -79,7 +81,7 @@ func (l *Load) UnmarshalJSON(text []byte) error {
 			return err
 		}
 		read.Functions = append(read.Functions, FunctionLoad{
-			Name: f.Name, Slots: f.Slots, Busy: f.Busy,
+			Name: f.Name, Slots: f.Slots, Busy: f.Busy, Held: f.Held,
 			DefaultTimeout: time.Duration(f.DefaultTimeoutMS) * time.Millisecond,
 			MaxTimeout:     time.Duration(f.MaxTimeoutMS) * time.Millisecond,
 			MaxBodyBytes:   f.MaxBodyBytes,
@@ -101,6 +103,7 @@ func (f functionLoad) validate() error {
 	}{
 		{"slots", int64(f.Slots), 0, maxLoadNumber},
 		{"busy", int64(f.Busy), 0, maxLoadNumber},
+		{"held", int64(f.Held), 0, int64(f.Busy)},
 		{"default_timeout_ms", f.DefaultTimeoutMS, 1, longest},
 		{"max_timeout_ms", f.MaxTimeoutMS, f.DefaultTimeoutMS, longest},
 		{"max_body_bytes", f.MaxBodyBytes, 1, math.MaxInt64},

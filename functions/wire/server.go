@@ -24,10 +24,19 @@ type Runner interface {
 	Ready() error
 }
 
+// Sharer is a Runner whose slots are not the Server's calls' alone: others, who yield
+// to these, take those that are left idle. *runtime.Supervisor is one.
+type Sharer interface {
+	// Held is how many slots of the function others hold now.
+	Held(lightcone.FunctionName) int
+	// Yield tells that a call was refused for want of a slot: others let calls go first for a moment.
+	Yield(lightcone.FunctionName)
+}
+
 // ServerConfig is what a Server serves and its bounds. A bound of 0 or less is
 // its default.
 type ServerConfig struct {
-	Runner Runner
+	Runner Runner       // may be a Sharer
 	Key    string       // the fleet's key; empty = none is asked for
 	Logger *slog.Logger // nil = slog.Default()
 
@@ -66,6 +75,7 @@ func positive(value, otherwise time.Duration) time.Duration {
 // listeners with Serve, stop it with Shutdown.
 type Server struct {
 	config ServerConfig
+	sharer Sharer           // nil when every slot is the calls' own
 	digest lightcone.Digest // of the key: equal lengths compare in constant time
 
 	accepting sync.WaitGroup // one for each listener being served
@@ -84,8 +94,10 @@ type Server struct {
 
 // NewServer makes a server; it starts nothing.
 func NewServer(config ServerConfig) *Server {
+	sharer, _ := config.Runner.(Sharer)
 	return &Server{
 		config:      config.withDefaults(),
+		sharer:      sharer,
 		digest:      lightcone.DigestOf([]byte(config.Key)),
 		busy:        make(map[lightcone.FunctionName]int),
 		listeners:   make(map[net.Listener]struct{}),

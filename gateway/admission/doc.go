@@ -29,6 +29,8 @@
 // because a gateway hears of what others have counted only once an interval (5 s,
 // and up to a tenth more, unless configured), and of what a call costs only when it
 // has ended. While the region's store is away, the interval is as long as that.
+// A call of which the worker had said nothing a tenth of a second after its deadline
+// counts for nothing: what it cost is not known.
 // A store that has lost what it was told gives no tenant its month back where it was
 // known: each gateway goes on from the total that it was answered before. One that
 // starts later begins with what the store has been told since.

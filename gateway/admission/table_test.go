@@ -60,10 +60,10 @@ func BenchmarkAdmitAndSettle(b *testing.B) {
 	})
 }
 
-// TestTenantsAreSmall measures the heap with many tenants in the table, names
-// included.
+// TestTenantsAreSmall measures the heap with many tenants in the table. Their names are
+// identity's, which has 440 of the 600 bytes that a tenant may take in a gateway.
 func TestTenantsAreSmall(t *testing.T) {
-	const tenants, most = 100_000, 250
+	const tenants, most = 100_000, 140
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()
@@ -72,16 +72,20 @@ func TestTenantsAreSmall(t *testing.T) {
 		return stats.HeapAlloc
 	}
 	table := newTable(t, 2*tenants)
+	ids := make([]lightcone.TenantID, tenants)
+	for i := range ids {
+		ids[i] = lightcone.TenantID(fmt.Sprintf("a-tenant-of-some-length-%06d", i))
+	}
 	before := heap()
-	for i := range tenants {
-		called(t, table, lightcone.TenantID(fmt.Sprintf("a-tenant-of-some-length-%06d", i)), epoch, Answered, lightcone.Usage{CPU: time.Second})
+	for _, id := range ids {
+		called(t, table, id, epoch, Answered, lightcone.Usage{CPU: time.Second})
 	}
 	each := float64(heap()-before) / tenants
 	t.Logf("%.0f bytes a tenant", each)
 	if each > most || each < 50 {
 		t.Errorf("%.0f bytes a tenant: want up to %d", each, most)
 	}
-	if table.Len() != tenants {
+	if table.Len() != len(ids) {
 		t.Errorf("%d tenants", table.Len())
 	}
 }
@@ -237,6 +241,62 @@ func TestOneTenantDoesNotHurtAnother(t *testing.T) {
 	}
 	if table.confined("modest", epoch) || !table.confined("greedy", epoch) || table.confined("greedy", epoch.Add(2*time.Minute)) {
 		t.Error("the wrong tenant is confined")
+	}
+}
+
+// TestLooksAreNoCalls: they are bounded, take nothing of the quota, and keep their
+// tenant from being forgotten.
+func TestLooksAreNoCalls(t *testing.T) {
+	table := newTable(t, 1)
+	q := lightcone.Quota{CallsPerSecond: 1, Burst: 1, ConcurrentCalls: 1, CPUPerMonth: time.Second, BytesPerMonth: 10}
+	var grants []Grant
+	for i := range 3 {
+		grant, free := table.Look("acme", 2, epoch)
+		if free != (i < 2) {
+			t.Errorf("look %d: %v", i, free)
+		}
+		if free {
+			grants = append(grants, grant)
+		}
+	}
+	call, refused := table.Admit("acme", &q, epoch)
+	if refused.Limit != "" {
+		t.Fatalf("a call beside two looks is refused by %s", refused.Limit)
+	}
+	table.Settle(call, Answered, lightcone.Usage{}, &q, epoch)
+	if !grants[0].Hold(0, 10, 10) || grants[1].Hold(0, 1, 10) {
+		t.Error("what looks hold is not counted together")
+	}
+	for range 100 {
+		table.Admit("another", &q, epoch.Add(time.Hour)) // there is room for one tenant
+	}
+	grants[0].Release(10)
+	table.Looked(grants[0])
+	if _, free := table.Look("acme", 2, epoch); !free {
+		t.Error("a look that has ended takes its place still")
+	}
+	table.Looked(grants[1])
+}
+
+// TestRecordedCallsCount: what ran later counts for the month and the breaker, and
+// takes no place and no token.
+func TestRecordedCallsCount(t *testing.T) {
+	table := newTable(t, 100)
+	q := lightcone.Quota{CallsPerSecond: 1, Burst: 1, ConcurrentCalls: 1, CPUPerMonth: time.Second, BytesPerMonth: 10}
+	for range 4 {
+		table.Record("acme", Crashed, lightcone.Usage{}, epoch)
+	}
+	table.Record("acme", Answered, lightcone.Usage{BytesIn: 4, BytesOut: 5}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != "" {
+		t.Errorf("within all limits, a call is refused by %s", refused.Limit)
+	}
+	table.Record("acme", Crashed, lightcone.Usage{}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != Crashes {
+		t.Errorf("after five crashes of six, a call is refused by %q", refused.Limit)
+	}
+	table.Record("acme", Untold, lightcone.Usage{BytesOut: 1}, epoch)
+	if refused := table.Peek("acme", &q, epoch); refused.Limit != BytesPerMonth {
+		t.Errorf("after the month's bytes, a call is refused by %q", refused.Limit)
 	}
 }
 

@@ -51,8 +51,9 @@ type tenant struct {
 	breaker  breaker
 	held     int64 // bytes of memory
 	inFlight int32
-	limited  bool // its quota limits the month
-	called   bool // it was heard of since the last exchange
+	looking  uint16 // questions under way, see Table.Look
+	limited  bool   // its quota limits the month
+	called   bool   // it was heard of since the last exchange
 }
 
 // fresh is a tenant nobody has heard of.
@@ -120,9 +121,9 @@ const (
 func (t *tenant) worthOf(r *BreakerRules, now int64, told bool) worth {
 	t.breaker.forget(r, now)
 	switch {
-	case t.inFlight > 0 || t.held > 0:
+	case t.inFlight > 0 || t.looking > 0 || t.held > 0:
 		return aCall
-	case t.breaker.crashed:
+	case t.breaker.worst != Untold:
 		return aCrasher
 	case t.month.own != lightcone.Usage{} && (told || t.limited):
 		return someUsage

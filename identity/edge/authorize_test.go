@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"bytes"
 	"crypto/rand"
+	"fmt"
 	"math"
 	mathrand "math/rand/v2"
 	"runtime"
@@ -87,6 +89,11 @@ func TestAuthorize(t *testing.T) {
 					t.Errorf("%s: %q, want %s: %q", got.Kind, got.Detail, test.kind, want)
 				}
 			}
+			outOfScope := test.kind == problem.Forbidden && test.presented != disabled.key.Text()
+			who, err := d.Identify([]byte(test.presented))
+			if (err == nil) != (test.kind == "" || outOfScope) || (who != "") != (err == nil) || err != nil && problem.Of(err).Kind != test.kind {
+				t.Errorf("whatever its scopes: %q, %v", who, err)
+			}
 		})
 	}
 }
@@ -144,30 +151,26 @@ func TestAJumpOfTheClockIsNotForEver(t *testing.T) {
 }
 
 // fill puts many customers into memory without a store behind them, and returns
-// the first thousand.
-func fill(t testing.TB, d *Directory, count int) []customer {
+// their keys' texts.
+func fill(t testing.TB, d *Directory, count int) [][]byte {
 	t.Helper()
 	random := mathrand.NewChaCha8([32]byte{1})
-	var first []customer
-	for i := range count {
-		id, now := keyID{}, seen{answer: answer{found, 1, 0}, confirmed: d.clock.now()}
-		_, _ = random.Read(id[:]) // never fails
-		facts := keyFacts{tenant: tenantID(i), scopes: scopesOf(identity.Scopes{Functions: []lightcone.FunctionName{"resize", "echo"}})}
-		if i < 1000 {
-			c := newCustomer(t, tenantID(i), random)
-			first = append(first, c)
-			id, facts.digest = keyIDOf(c.record.ID), c.record.Digest
-		}
+	keys := make([][]byte, count)
+	for i := range keys {
+		c := newCustomer(t, tenantID(i), random)
+		keys[i] = []byte(c.key.Text())
+		id, now := keyIDOf(c.record.ID), seen{answer: answer{found, 1, 0}, confirmed: d.clock.now()}
+		facts := keyFacts{digest: c.record.Digest, tenant: tenantID(i), scopes: scopesOf(identity.Scopes{Functions: []lightcone.FunctionName{"resize", "echo"}})}
 		d.keys.put(id, read[keyFacts]{now, facts}, useOrigin)
 		d.tenants.put(tenantID(i), read[tenantFacts]{now, tenantFacts{quota: lightcone.Unlimited}}, useOrigin)
 		d.filter.add(id)
 	}
-	return first
+	return keys
 }
 
 func TestAHitAllocatesNothing(t *testing.T) {
 	d := newDirectory(t, Config{Origin: onFile(t)})
-	presented := []byte(fill(t, d, 10)[3].key.Text())
+	presented := fill(t, d, 10)[3]
 	if allocations := testing.AllocsPerRun(1000, func() {
 		if _, _, err := d.Authorize(presented, "resize"); err != nil {
 			t.Fatal(err)
@@ -187,7 +190,7 @@ func heap() uint64 {
 }
 
 func TestAHundredThousandTenantsFit(t *testing.T) {
-	const count, most = 100_000, 600
+	const count, most = 100_000, 440 // of the 600 that a tenant may take in a gateway: its limits take the rest
 	d := newDirectory(t, Config{Origin: onFile(t)})
 	if err := d.filter.rebuild(t.Context(), d.config.Origin); err != nil {
 		t.Fatal(err)
@@ -200,6 +203,76 @@ func TestAHundredThousandTenantsFit(t *testing.T) {
 		t.Errorf("%.0f bytes a tenant, want at most %d", each, most)
 	}
 	runtime.KeepAlive(d)
+}
+
+// A key's entry knows its tenant's, and yet a call sees at once what has taken that
+// one's place, and that nothing has.
+func TestATenantsNewEntryIsSeenAtOnce(t *testing.T) {
+	d := newDirectory(t, Config{Origin: onFile(t)})
+	presented := fill(t, d, 1)[0]
+	said := func() string {
+		_, quota, err := d.Authorize(presented, "resize")
+		if err != nil {
+			return string(problem.Of(err).Kind)
+		}
+		return fmt.Sprint(quota.ConcurrentCalls)
+	}
+	hold := func(version uint64, facts tenantFacts) {
+		d.tenants.put(tenantID(0), read[tenantFacts]{seen{answer{found, version, 0}, nil, d.clock.now()}, facts}, useOrigin)
+	}
+	limited := lightcone.Unlimited
+	for _, step := range []struct {
+		name, want string
+		change     func()
+	}{
+		{"at first", "-1", func() {}},
+		{"limited", "7", func() { limited.ConcurrentCalls = 7; hold(2, tenantFacts{quota: limited}) }},
+		{"disabled", "forbidden", func() { hold(3, tenantFacts{quota: limited, disabled: true}) }},
+		{"enabled", "7", func() { hold(4, tenantFacts{quota: limited}) }},
+		{"not in memory, and in no store", "unauthenticated", func() { d.tenants.held.Invalidate(tenantID(0)) }},
+		{"made again", "7", func() { hold(5, tenantFacts{quota: limited}) }},
+		{"deleted", "unauthenticated", func() { d.tenants.forget(tenantID(0), 5, unknownFor) }},
+	} {
+		step.change()
+		for range 2 { // found, and found again
+			if got := said(); got != step.want {
+				t.Errorf("%s: %s, want %s", step.name, got, step.want)
+			}
+		}
+	}
+}
+
+// Only some uses are told to the cache; still, what is in use outlives what is not.
+func TestWhatIsUsedStaysInMemory(t *testing.T) {
+	const used = 100
+	d := newDirectory(t, Config{Origin: onFile(t), MostKeys: 1000})
+	keys := fill(t, d, 1000)
+	for range 20 * usesTold {
+		for _, key := range keys[:used] {
+			if _, _, err := d.Authorize(key, "resize"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	random := mathrand.NewChaCha8([32]byte{5})
+	for i := range 20_000 {
+		c := newCustomer(t, tenantID(1_000_000+i), random)
+		now := seen{answer: answer{found, 1, 0}, confirmed: d.clock.now()}
+		d.keys.put(keyIDOf(c.record.ID), read[keyFacts]{now, keyFacts{tenant: c.tenant.ID}}, useOrigin)
+		d.tenants.put(c.tenant.ID, read[tenantFacts]{now, tenantFacts{}}, useOrigin)
+	}
+	kept := 0
+	for _, key := range keys[:used] {
+		if _, _, err := d.Authorize(key, "resize"); err == nil {
+			kept++
+		}
+	}
+	if kept < used*9/10 {
+		t.Errorf("%d of %d that are used are still in memory", kept, used)
+	}
+	if held := d.keys.held.EstimatedSize(); held > 1010 {
+		t.Errorf("%d keys are held", held)
+	}
 }
 
 func TestCallersAtOnceCauseOneRead(t *testing.T) {
@@ -219,17 +292,24 @@ func TestCallersAtOnceCauseOneRead(t *testing.T) {
 	}
 }
 
+// With few keys, all of it is in the processor's caches; with many, little is.
 func BenchmarkAuthorize(b *testing.B) {
 	d := newDirectory(b, Config{Origin: onFile(b), FreshFor: time.Hour})
-	var presented [][]byte
-	for _, c := range fill(b, d, 100_000) {
-		presented = append(presented, []byte(c.key.Text()))
+	keys := fill(b, d, 100_000)
+	// Memory's order would help, but a call's key has just been read.
+	mathrand.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	for i := range keys {
+		keys[i] = bytes.Clone(keys[i])
 	}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if _, _, err := d.Authorize(presented[i%len(presented)], "resize"); err != nil {
-			b.Fatal(err)
-		}
+	for _, count := range []int{1000, len(keys)} {
+		b.Run(fmt.Sprint(count, " keys in turn"), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, _, err := d.Authorize(keys[i%count], "resize"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -54,12 +54,12 @@ func New(c Config) (*Directory, error) {
 	d.keys = tier[keyID, keyFacts]{
 		path:   func(id keyID) string { return identity.KeyPath(identity.KeyID(id[:])) },
 		decode: decodeKey, admit: d.admitKey,
-		held: newCache[keyID, *entry[keyFacts]](c.MostKeys), unknown: newCache[keyID, instant](mostUnknown),
+		held: newHeld[keyID, keyFacts](c.MostKeys), unknown: newUnknown[keyID](),
 		sources: &d.sources, trail: d.trail, loads: loads, refresh: d.tryRefresh,
 	}
 	d.tenants = tier[lightcone.TenantID, tenantFacts]{
 		path: identity.TenantPath, decode: decodeTenant, admit: func(lightcone.TenantID) error { return nil },
-		held: newCache[lightcone.TenantID, *entry[tenantFacts]](c.MostKeys), unknown: newCache[lightcone.TenantID, instant](mostUnknown),
+		held: newHeld[lightcone.TenantID, tenantFacts](c.MostKeys), unknown: newUnknown[lightcone.TenantID](),
 		sources: &d.sources, trail: d.trail, loads: loads, refresh: d.tryRefresh,
 	}
 	d.metrics, err = newMetrics(c.Metrics, d)
@@ -72,42 +72,63 @@ func New(c Config) (*Directory, error) {
 // problem.Overloaded. It waits at most loadTimeout for a key that it has not seen,
 // and as long for its tenant.
 func (d *Directory) Authorize(presented []byte, function lightcone.FunctionName) (lightcone.TenantID, lightcone.Quota, error) {
-	key, err := identity.ParseKey(presented)
+	key, facts, quota, err := d.identify(presented)
 	if err != nil {
-		return "", lightcone.Quota{}, identity.Unauthenticated()
-	}
-	facts, err := d.authenticate(key)
-	if err != nil {
-		return "", lightcone.Quota{}, refusal(err)
-	}
-	tenant, err := d.tenants.find(facts.tenant)
-	if err != nil {
-		return "", lightcone.Quota{}, refusal(err)
-	}
-	if tenant.value.disabled {
-		return "", lightcone.Quota{}, problem.New(problem.Forbidden, "The tenant %s is disabled; ask the operator of this Lightcone.", facts.tenant)
+		return "", lightcone.Quota{}, err
 	}
 	if !facts.scopes.allow(function) {
 		return "", lightcone.Quota{}, identity.OutOfScope(key.ID(), function)
 	}
-	return facts.tenant, tenant.value.quota, nil
+	return facts.tenant, quota, nil
+}
+
+// Identify finds whose key was presented, whatever its scopes: for what all keys of a
+// tenant may do. Its errors, and its waits, are those of Authorize.
+func (d *Directory) Identify(presented []byte) (lightcone.TenantID, error) {
+	_, facts, _, err := d.identify(presented)
+	if err != nil {
+		return "", err
+	}
+	return facts.tenant, nil
+}
+
+// identify finds the key that was presented, and its tenant, which is not disabled.
+func (d *Directory) identify(presented []byte) (identity.Key, *keyFacts, lightcone.Quota, error) {
+	key, err := identity.ParseKey(presented)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, identity.Unauthenticated()
+	}
+	now := d.clock.now()
+	held, err := d.authenticate(key, now)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
+	}
+	facts := &held.value
+	tenant, err := d.tenants.findAgain(facts.tenant, &held.tenant, now)
+	if err != nil {
+		return identity.Key{}, nil, lightcone.Quota{}, refusal(err)
+	}
+	if tenant.value.disabled {
+		return identity.Key{}, nil, lightcone.Quota{}, problem.New(problem.Forbidden, "The tenant %s is disabled; ask the operator of this Lightcone.", facts.tenant)
+	}
+	return key, facts, tenant.value.quota, nil
 }
 
 // authenticate is what is known of a key that opens.
-func (d *Directory) authenticate(key identity.Key) (*keyFacts, error) {
+func (d *Directory) authenticate(key identity.Key, now instant) (*entry[keyFacts], error) {
 	digest := key.Digest() // also of an unknown key, which so costs what a wrong secret costs
-	held, err := d.keys.find(keyIDOf(key.ID()))
+	held, err := d.keys.find(keyIDOf(key.ID()), now)
 	if err != nil {
 		return nil, err
 	}
 	facts := &held.value
-	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 || facts.revoked {
+	if subtle.ConstantTimeCompare(digest[:], facts.digest[:]) != 1 {
 		return nil, errUnknown
 	}
 	if facts.expires != 0 && d.clock.hasPassed(facts.expires) {
 		return nil, errUnknown
 	}
-	return facts, nil
+	return held, nil
 }
 
 func refusal(err error) error {

@@ -18,9 +18,10 @@ type keyFacts struct {
 	digest  lightcone.Digest
 	tenant  lightcone.TenantID
 	scopes  scopes
-	expires int64 // Unix nanoseconds; 0 = never
-	revoked bool
+	expires int64 // Unix nanoseconds; 0 = never, longAgo = it was revoked
 }
+
+const longAgo = math.MinInt64
 
 // tenantFacts are what calls need of a tenant's document.
 type tenantFacts struct {
@@ -65,8 +66,10 @@ func decodeKey(id keyID, value []byte) (keyFacts, error) {
 	if keyIDOf(r.ID) != id {
 		return keyFacts{}, fmt.Errorf("it is about the key %s", r.ID)
 	}
-	facts := keyFacts{digest: r.Digest, tenant: r.Tenant, scopes: scopesOf(r.Scopes), revoked: r.Revoked}
+	facts := keyFacts{digest: r.Digest, tenant: r.Tenant, scopes: scopesOf(r.Scopes)}
 	switch {
+	case r.Revoked:
+		facts.expires = longAgo
 	case r.Expires.IsZero():
 	case r.Expires.After(time.Unix(0, math.MaxInt64)): // and so beyond what nanoseconds can say
 		facts.expires = math.MaxInt64

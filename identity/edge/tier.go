@@ -22,7 +22,9 @@ type entry[V any] struct {
 	confirmed atomic.Int64 // instant
 	retryAt   atomic.Int64 // instant before which no refresh is asked for
 	doubted   atomic.Bool  // a change was heard of that this does not have
+	dropped   atomic.Bool  // it is not held any more: something has taken its place, or nothing
 	jitter    uint8
+	tenant    atomic.Pointer[entry[tenantFacts]] // of a key: its tenant's, as last found
 }
 
 // tier is the memory for one kind of document.
@@ -47,23 +49,57 @@ var (
 	errCannotTell = errors.New("no store can say whether there is such a document")
 )
 
-const lagPause = 30 * time.Millisecond // before a store that lags is asked again
+const (
+	lagPause = 30 * time.Millisecond // before a store that lags is asked again
+
+	// The cache hears of one use in so many: telling it costs as much as a hit does,
+	// and what is used much is still told apart from what is not.
+	usesTold = 32
+)
 
 // inline runs the cache's upkeep on the goroutine that caused it, so that it
 // belongs to somebody.
 func inline(upkeep func()) { upkeep() }
 
-func newCache[K comparable, V any](most int) *otter.Cache[K, V] {
-	return otter.Must(&otter.Options[K, V]{MaximumSize: most, Executor: inline})
+// newHeld is a cache whose entries know when they are in it no more.
+func newHeld[K comparable, V any](most int) *otter.Cache[K, *entry[V]] {
+	return otter.Must(&otter.Options[K, *entry[V]]{
+		MaximumSize: most, Executor: inline,
+		OnAtomicDeletion: func(gone otter.DeletionEvent[K, *entry[V]]) { gone.Value.dropped.Store(true) },
+	})
+}
+
+func newUnknown[K comparable]() *otter.Cache[K, instant] {
+	return otter.Must(&otter.Options[K, instant]{MaximumSize: mostUnknown, Executor: inline})
 }
 
 // find is the entry for k, from memory if possible, or one of the two errors above.
-func (t *tier[K, V]) find(k K) (*entry[V], error) {
-	held, there := t.held.GetIfPresent(k)
+func (t *tier[K, V]) find(k K, now instant) (*entry[V], error) {
+	found, there := t.held.GetEntryQuietly(k)
 	if !there {
 		return t.load(k)
 	}
-	now := t.clock.now()
+	return t.use(k, found.Value, now)
+}
+
+// findAgain is find for those who keep the entry that they find, in last: that spares
+// them the search, which is slow where memory is.
+func (t *tier[K, V]) findAgain(k K, last *atomic.Pointer[entry[V]], now instant) (*entry[V], error) {
+	if e := last.Load(); e != nil && !e.dropped.Load() {
+		return t.use(k, e, now)
+	}
+	e, err := t.find(k, now)
+	if err == nil {
+		last.Store(e)
+	}
+	return e, err
+}
+
+// use is the entry, if it may be served, or what the stores have instead.
+func (t *tier[K, V]) use(k K, held *entry[V], now instant) (*entry[V], error) {
+	if rand.Uint32()%usesTold == 0 {
+		t.held.GetIfPresent(k)
+	}
 	confirmed := held.confirmed.Load()
 	switch decide(standing{
 		age:     time.Duration(now - confirmed),

@@ -133,6 +133,17 @@ func (c *Client) Keys(ctx context.Context, tenant lightcone.TenantID, after iden
 	return page.Keys, page.Next, err
 }
 
+// CallbackSecret reads what a tenant verifies its callbacks with.
+func (c *Client) CallbackSecret(ctx context.Context, id lightcone.TenantID) (string, error) {
+	route, err := tenantRoute(id, "/callback-secret")
+	if err != nil {
+		return "", err
+	}
+	var document callbackSecretDocument
+	_, err = c.call(ctx, http.MethodGet, route, 0, nil, &document)
+	return document.Secret, err
+}
+
 // Key reads a key, without its secret.
 func (c *Client) Key(ctx context.Context, id identity.KeyID) (key KeyDocument, err error) {
 	if id.Validate() != nil {

@@ -115,6 +115,26 @@ func wantActions(t *testing.T, client *Client, want ...string) {
 	}
 }
 
+// TestACallbackSecretIsComputed: it comes from what the Config says, for tenants that there are.
+func TestACallbackSecretIsComputed(t *testing.T) {
+	m := newManager(t, Config{Store: newStore(t), CallbackSecret: func(tenant lightcone.TenantID) string { return "secret of " + string(tenant) }})
+	mustCreate(t, m, "acme")
+	server := listen(t, m)
+	client := newClient(t, server.URL)
+	if secret, err := client.CallbackSecret(t.Context(), "acme"); err != nil || secret != "secret of acme" {
+		t.Errorf("%q, %v", secret, err)
+	}
+	for _, tenant := range []lightcone.TenantID{"nobody", "../audit"} {
+		_, err := client.CallbackSecret(t.Context(), tenant)
+		wantKind(t, err, problem.NotFound)
+	}
+	got := ask(t, server, "GET", "/v1/tenants/acme/callback-secret", "")
+	if got.body != `{"callback_secret":"secret of acme"}`+"\n" || got.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%+v", got)
+	}
+	wantTrail(t, m, 1) // to read it changes nothing
+}
+
 func TestAClientReadsPages(t *testing.T) {
 	m := newManager(t, Config{Store: newStore(t)})
 	client := newClient(t, listen(t, m).URL)

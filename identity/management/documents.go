@@ -32,6 +32,11 @@ type issuedDocument struct {
 	KeyDocument
 }
 
+// callbackSecretDocument is what a tenant verifies its callbacks with.
+type callbackSecretDocument struct {
+	Secret string `json:"callback_secret"`
+}
+
 // Pages of lists. Next, where there is more, is the after of the next page.
 type (
 	tenantsPage struct {

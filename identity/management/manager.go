@@ -30,6 +30,8 @@ type Config struct {
 	Now      func() time.Time
 	Random   io.Reader // of new keys; nil means crypto/rand
 	Logger   *slog.Logger
+
+	CallbackSecret func(lightcone.TenantID) string // what a tenant verifies its callbacks with; nil: they are not signed here
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"lightcone"
 	"lightcone/identity"
 	"lightcone/internal/document"
+	"lightcone/internal/problem"
 )
 
 // MostPerPage bounds a page of tenants, keys or audit entries.
@@ -25,6 +26,18 @@ func (m *Manager) Tenant(ctx context.Context, id lightcone.TenantID) (tenant ide
 		err = noTenant(id)
 	}
 	return tenant, version, err
+}
+
+// CallbackSecret is what a tenant verifies its callbacks with. It is a NotFound where
+// the Manager's Config has none.
+func (m *Manager) CallbackSecret(ctx context.Context, id lightcone.TenantID) (string, error) {
+	if _, _, err := m.Tenant(ctx, id); err != nil {
+		return "", err
+	}
+	if m.config.CallbackSecret == nil {
+		return "", problem.New(problem.NotFound, "This management plane has no key that callbacks are signed with, so it knows no tenant's secret; start it with one.")
+	}
+	return m.config.CallbackSecret(id), nil
 }
 
 // Key reads a key's record.

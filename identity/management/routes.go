@@ -28,6 +28,7 @@ func Routes(manager *Manager) http.Handler {
 	mux.HandleFunc("PUT /v1/tenants/{id}/quota", r.setQuota)
 	mux.HandleFunc("POST /v1/tenants/{id}/keys", r.issueKey)
 	mux.HandleFunc("GET /v1/tenants/{id}/keys", r.keys)
+	mux.HandleFunc("GET /v1/tenants/{id}/callback-secret", r.callbackSecret)
 	mux.HandleFunc("GET /v1/keys/{id}", r.key)
 	mux.HandleFunc("DELETE /v1/keys/{id}", r.revokeKey)
 	mux.HandleFunc("GET /v1/audit", r.audit)
@@ -187,6 +188,11 @@ func (rs routes) keys(w http.ResponseWriter, r *http.Request) {
 		page.Next = records[len(records)-1].ID
 	}
 	answer(w, http.StatusOK, page, err)
+}
+
+func (rs routes) callbackSecret(w http.ResponseWriter, r *http.Request) {
+	secret, err := rs.manager.CallbackSecret(r.Context(), tenantOf(r))
+	answer(w, http.StatusOK, callbackSecretDocument{secret}, err)
 }
 
 func (rs routes) key(w http.ResponseWriter, r *http.Request) {

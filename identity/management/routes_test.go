@@ -79,6 +79,8 @@ func TestARequestThatCannotBeServed(t *testing.T) {
 		{"no such tenant's quota", "PUT", "/v1/tenants/nobody/quota", "{}", 404, "not-found", "nobody"},
 		{"no such tenant's keys", "GET", "/v1/tenants/nobody/keys", "", 404, "not-found", "nobody"},
 		{"no such tenant for a key", "POST", "/v1/tenants/nobody/keys", `{"scopes":["*"]}`, 404, "not-found", "nobody"},
+		{"no key for callbacks", "GET", acme + "/callback-secret", "", 404, "not-found", "no key that callbacks are signed with"},
+		{"no such tenant's callbacks", "GET", "/v1/tenants/nobody/callback-secret", "", 404, "not-found", "nobody"},
 		{"a tenant that cannot be", "GET", "/v1/tenants/..%2Faudit", "", 404, "not-found", "a tenant's id has"},
 		{"disabled as a word", "PATCH", acme, `{"disabled":"yes"}`, 400, "bad-parameter", "disabled is not true or false"},
 		{"an id that changes", "PATCH", acme, `{"id":"b"}`, 400, "bad-parameter", `"id"`},

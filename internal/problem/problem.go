@@ -33,6 +33,7 @@ const (
 	Quarantined      Kind = "quarantined"        // caller: the input has killed two slots lately; it was not run again
 	KeyReused        Kind = "key-reused"         // caller: the Idempotency-Key came before, with another call
 	NotFinished      Kind = "not-finished"       // caller: the accepted call has no result yet, or will never have one
+	Cancelled        Kind = "cancelled"          // caller: the call was cancelled, before or while it ran
 	LimitReached     Kind = "limit-reached"      // caller: the tenant's own rate, concurrency or quota
 	FunctionCrashed  Kind = "function-crashed"   // function: its process died during the call
 	OutOfMemory      Kind = "out-of-memory"      // function: its process outgrew its memory bound

@@ -19,8 +19,12 @@ locals {
     ) : { Name = policy }] }
   }]...)
 
-  # A task of one of these jobs gets the role of the same name.
-  job_roles = ["gateway", "identity", "redis", "scheduler"]
+  # A task of one of these jobs gets the role of the same name; a function's workers
+  # are a job worker-FUNCTION.
+  job_roles = ["gateway", "identity", "queue", "redis", "scheduler", "worker"]
+  job_selectors = { for job in local.job_roles : job =>
+    job == "worker" ? "value.nomad_job_id matches \"^worker-\"" : "value.nomad_job_id == \"${job}\""
+  }
 
   # Objects of Consul's HTTP API (/v1/acl/KIND), in the order of their references.
   access = concat(
@@ -53,7 +57,7 @@ locals {
     [for job in local.job_roles : ["binding-rule", "lightcone-${job}", {
       Description = "lightcone-${job}", AuthMethod = "nomad-workloads"
       BindType    = "role", BindName = "lightcone-${job}"
-      Selector    = "\"nomad_service\" not in value and value.nomad_namespace == \"default\" and value.nomad_job_id == \"${job}\""
+      Selector    = "\"nomad_service\" not in value and value.nomad_namespace == \"default\" and ${local.job_selectors[job]}"
     }]],
   )
 }

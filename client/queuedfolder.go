@@ -1,0 +1,148 @@
+package client
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"lightcone"
+	"lightcone/internal/retry"
+)
+
+// QueuedJob is a job whose calls are queued: what has been accepted is run also when
+// whoever asked for it is gone. Done again, it finds what it queued before and runs
+// nothing twice, as long as Lightcone remembers it (24 h, unless configured).
+type QueuedJob struct {
+	Job
+	Callback string // URL that hears of the end of each call; empty = none
+	Series   string // the same files in another series are other calls; see ContentKey
+
+	// Detach ends with the acceptance: the job waits for no results.
+	Detach bool
+	// Accepted hears of each call that is queued; several goroutines may be in it.
+	Accepted func(file string, invocation Invocation)
+}
+
+// mostOutstanding is how many calls of a job are in the queue, at most, while it waits
+// for their results.
+const mostOutstanding = 256
+
+// RunQueued does the job, and tells its progress as Run does. Of all its requests, no
+// more than the job's Parallel are under way at once.
+func (c *Client) RunQueued(ctx context.Context, job QueuedJob, tell func(Progress)) (Summary, error) {
+	work, files, err := c.prepare(job.Job)
+	if err != nil {
+		return Summary{}, err
+	}
+	work.summary.Queued = true
+	q := &queuedRun{folderRun: work, queued: job, turns: make(chan struct{}, max(1, job.Parallel))}
+	outstanding := mostOutstanding
+	if job.Detach {
+		outstanding = job.Parallel
+	}
+	return q.run(ctx, files, outstanding, q.one, tell), nil
+}
+
+// queuedRun is a QueuedJob under way.
+type queuedRun struct {
+	*folderRun
+	queued QueuedJob
+	turns  chan struct{} // one for each request under way
+}
+
+// inTurn does act when there may be one request more.
+func (q *queuedRun) inTurn(ctx context.Context, act func() error) error {
+	select {
+	case q.turns <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-q.turns }()
+	return act()
+}
+
+// one queues the call for one file, waits for its result and keeps the books.
+func (q *queuedRun) one(ctx context.Context, file string) error {
+	if q.skips(file) {
+		return nil
+	}
+	began := time.Now()
+	answer, err := q.call(ctx, file)
+	answer.Took = time.Since(began)
+	q.note(ctx, file, answer, err)
+	return err
+}
+
+func (q *queuedRun) call(ctx context.Context, file string) (answer Answer, err error) {
+	input, err := q.input(file)
+	if err != nil {
+		return Answer{}, err
+	}
+	key, err := ContentKey(q.queued.Series, q.job.Function, q.job.Params, input, q.queued.Callback)
+	if err != nil {
+		return Answer{}, err
+	}
+	var invocation Invocation
+	err = q.inTurn(ctx, func() error {
+		invocation, err = q.client.Enqueue(ctx, q.job.Function, q.job.Params, input, Queueing{Key: key, Callback: q.queued.Callback})
+		return err
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	q.count(1, 0)
+	if q.queued.Accepted != nil {
+		q.queued.Accepted(file, invocation)
+	}
+	if q.queued.Detach {
+		return Answer{CallID: invocation.ID, BytesIn: input.Size}, nil
+	}
+	if invocation, err = q.watch(ctx, invocation); err != nil {
+		return Answer{}, err
+	}
+	err = q.inTurn(ctx, func() error {
+		answer, err = q.client.outcome(ctx, invocation, q.keep(file))
+		return err
+	})
+	answer.BytesIn = input.Size
+	return answer, err
+}
+
+// watch asks how the call is until it has ended.
+func (q *queuedRun) watch(ctx context.Context, invocation Invocation) (Invocation, error) {
+	running := false
+	defer func() {
+		if running {
+			q.count(0, -1)
+		}
+	}()
+	for looks := 1; !invocation.Status.Final(); looks++ {
+		if runs := invocation.Status == lightcone.InvocationRunning; runs != running {
+			running = runs
+			if runs {
+				q.count(0, 1)
+			} else {
+				q.count(0, -1)
+			}
+		}
+		if err := retry.Pause(ctx, lookAgain(looks, rand.Float64())); err != nil {
+			return invocation, err
+		}
+		err := q.inTurn(ctx, func() (err error) {
+			invocation, err = q.client.Invocation(ctx, invocation.ID)
+			return err
+		})
+		if err != nil {
+			return invocation, err
+		}
+	}
+	return invocation, nil
+}
+
+// count adds to what the queue has of the job.
+func (q *queuedRun) count(accepted, running int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.summary.Accepted += accepted
+	q.summary.Running += running
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lightcone"
+	"lightcone/functions"
+	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway/admission"
+	"lightcone/internal/problem"
+	"lightcone/internal/run"
+	"lightcone/queue"
+)
+
+const (
+	devQueueBytes   = 4 << 30          // the most bytes that each part of the queue keeps: calls, inputs, results, and so on
+	devQueueParts   = 8                // with some room; what is not used takes no disk
+	queueStartBound = 20 * time.Second // for a queue that has much to read
+)
+
+// startDevQueue starts the one node of `lightcone dev`, which keeps its calls below the
+// data folder, and a client of it. It is stopped after all that uses the client.
+func startDevQueue(ctx context.Context, group *run.Group, data string, logger *slog.Logger) (*queue.Client, error) {
+	var client *queue.Client
+	err := group.Start(ctx, "queue", func(ctx context.Context) (run.Stop, error) {
+		const user = "dev"
+		password := rand.Text() // nobody else is to be let in
+		node, err := queue.StartNode(queue.NodeConfig{
+			Seat: "dev", Dir: filepath.Join(data, "queue"), MaxStoreBytes: devQueueParts * devQueueBytes, User: user, Password: password, Logger: logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		client, err = queue.Connect(queue.Config{InProcess: node, User: user, Password: password, Name: "dev", Logger: logger, Limits: queue.Limits{MaxBytes: devQueueBytes}})
+		if err != nil {
+			return node.Stop, err
+		}
+		stop := func(ctx context.Context) error {
+			client.Close()
+			return node.Stop(ctx)
+		}
+		return stop, untilReady(ctx, client.Ready)
+	})
+	return client, err
+}
+
+// queueLogger leaves out what a node on one machine warns of, unless asked for: that it
+// reads its files again after a kill, for instance.
+func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
+	level := slog.LevelError
+	if flags.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
+}
+
+// untilReady waits until ready is nil, or queueStartBound is over.
+func untilReady(ctx context.Context, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, queueStartBound)
+	defer cancel()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := ready()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// queuedRunner runs queued calls in a supervisor's idle slots, and counts them for
+// their tenants, and their inputs' crimes, as a gateway does for calls that wait.
+type queuedRunner struct {
+	worker *supervisor.Supervisor
+	known  *threshold
+}
+
+// run is queue.WorkConfig.Run.
+func (r queuedRunner) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+	if found := r.known.quarantine.Quarantined(call); found != nil {
+		return found
+	}
+	err := r.worker.RunUntil(ctx, call, answer)
+	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
+	outcome := admission.Untold
+	if err == nil {
+		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
+	} else {
+		switch problem.Of(err).Kind {
+		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
+			outcome = admission.Crashed
+			r.known.quarantine.Strike(call)
+		case problem.DeadlineExceeded, problem.Cancelled:
+		default:
+			return err // the function has not seen it
+		}
+	}
+	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
+	return err
+}
+
+// start takes queued calls for all functions. Its stop takes no more, and lets those
+// that run finish.
+func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []functions.Spec, slots int) run.Stop {
+	ctx, cancel := context.WithCancel(context.Background())
+	var working sync.WaitGroup
+	for _, spec := range specs {
+		working.Go(func() {
+			err := client.Work(ctx, queue.WorkConfig{
+				Function: spec.Name, AtOnce: slots, Run: r.run,
+				Room: func() bool { return r.worker.Room(spec.Name) },
+			})
+			if err != nil {
+				group.Fail("queued calls", err)
+			}
+		})
+	}
+	return func(context.Context) error {
+		cancel()
+		working.Wait()
+		return nil
+	}
+}

@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lightcone"
+	"lightcone/functions"
+	"lightcone/internal/problem"
+	"lightcone/internal/retry"
+)
+
+// taken is a message of a pull, as the protocol's delivery.
+type taken struct {
+	nc    *nats.Conn
+	reply string // where its acknowledgements go
+}
+
+// acknowledge asks until the nodes confirm, or ctx ends: then the message comes again,
+// and its record says that it has ended.
+func (t taken) acknowledge(ctx context.Context) error {
+	for failures := 1; ; failures++ {
+		try, cancel := context.WithTimeout(ctx, tryFor)
+		_, err := t.nc.RequestWithContext(try, t.reply, []byte("+ACK"))
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if retry.Pause(ctx, retry.BackOff(failures, 50*time.Millisecond, time.Second, 1)) != nil {
+			return fmt.Errorf("queue: acknowledge: %w", err)
+		}
+	}
+}
+
+// giveBack may be lost: then the message is delivered again when Limits.Silence is over.
+func (t taken) giveBack(wait time.Duration) {
+	_ = t.nc.Publish(t.reply, []byte(`-NAK {"delay": `+strconv.FormatInt(wait.Nanoseconds(), 10)+`}`))
+}
+
+// keep says that the message is being worked on.
+func (t taken) keep() { _ = t.nc.Publish(t.reply, []byte("+WPI")) }
+
+// hand sees one delivered call through.
+type hand struct {
+	crew *crew
+	taken
+	job   job
+	input []byte    // nil when it is far
+	once  sync.Once // the call has given its room back
+
+	alive context.Context // ends when the attempt is to be killed
+	kill  context.CancelFunc
+}
+
+func (h *hand) giveRoomBack() { h.once.Do(func() { h.crew.ran <- struct{}{} }) }
+
+func (h *hand) work(m *nats.Msg) {
+	defer func() { h.crew.done <- struct{}{} }()
+	defer h.giveRoomBack()
+	logger := h.crew.logger.With("function", h.crew.Function)
+	about, err := m.Metadata()
+	if err == nil {
+		err = decode(m.Header.Get(headHeader), &h.job)
+	}
+	if err != nil { // never thrown away: perhaps a newer worker can read it
+		logger.Error("a queued call cannot be read", "subject", m.Subject, "error", err)
+		h.giveBack(h.crew.limits.BackOffMost)
+		return
+	}
+	if !h.job.FarInput {
+		h.input = m.Data
+	}
+	h.alive, h.kill = context.WithCancel(context.Background())
+	defer h.kill()
+	h.crew.join(h)
+	var beating sync.WaitGroup
+	ended := make(chan struct{})
+	beating.Go(func() { h.beat(ended) })
+	a := &attempt{protocol: h.crew.protocol, delivery: h, job: &h.job, input: h.input, work: about.Sequence.Stream, run: h.run}
+	err = a.process(context.Background())
+	close(ended)
+	h.crew.leave(h)
+	beating.Wait()
+	if err != nil {
+		logger.Warn("a queued call's state could not be stored: the call will be taken again", "call", h.job.ID, "error", err)
+		h.giveBack(h.crew.limits.BackOffBase)
+	}
+}
+
+// run gives the call to the function.
+func (h *hand) run(_ context.Context, r *record) (verdict, functions.Result) {
+	defer h.giveRoomBack()
+	var answer functions.Answer
+	body, err := h.body()
+	if err == nil {
+		deadline := r.StartedAt.Add(h.job.Timeout)
+		ctx, cancel := context.WithDeadline(h.alive, deadline)
+		defer cancel()
+		var unknown *problem.Error
+		err = h.crew.Run(ctx, h.job.call(body, deadline), &answer)
+		if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &unknown) {
+			err = problem.New(problem.DeadlineExceeded, "The call was stopped after %v.", h.job.Timeout).Because(err)
+		}
+	}
+	return judge(err, &answer)
+}
+
+// body is the input, wherever it lies.
+func (h *hand) body() ([]byte, error) {
+	if !h.job.FarInput {
+		return h.input, nil
+	}
+	ctx, cancel := context.WithTimeout(h.alive, h.crew.limits.Patience)
+	defer cancel()
+	body, err := h.crew.Client.warehouse.get(ctx, inputsBucket, inputName(h.job.Tenant, h.job.ID))
+	switch {
+	case err != nil:
+		return nil, unavailable("The call's input could not be fetched.", err)
+	case body == nil:
+		return nil, problem.New(problem.Internal, "The call's input is not in the queue's store any more.")
+	}
+	return body, nil
+}
+
+// beat keeps the message while it is in hand, and kills an attempt at a call that was
+// cancelled, or that another attempt has taken over, in case word of it was lost.
+func (h *hand) beat(ended <-chan struct{}) {
+	ticker := time.NewTicker(h.crew.limits.Silence / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+		}
+		h.keep()
+		ctx, cancel := context.WithTimeout(h.alive, tryFor)
+		found, err := h.crew.ledger.read(ctx, h.job.Tenant, h.job.ID)
+		cancel()
+		if err == nil && found.record != nil && (found.record.Status == lightcone.InvocationCancelled || found.record.Generation > h.job.Generation) {
+			h.kill()
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"lightcone"
+)
+
+// objects is JetStream's object store as the protocol's warehouse. Inputs are named
+// by tenant and id, results by a name of their own: of two attempts that both have
+// one, the second removes what it stored.
+type objects struct {
+	js jetstream.JetStream
+
+	mu   sync.Mutex
+	open map[string]jetstream.ObjectStore
+}
+
+// bucket finds an object store, once.
+func (o *objects) bucket(ctx context.Context, name string) (jetstream.ObjectStore, error) {
+	o.mu.Lock()
+	found := o.open[name]
+	o.mu.Unlock()
+	if found != nil {
+		return found, nil
+	}
+	found, err := o.js.ObjectStore(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("queue: object store %s: %w", name, err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.open == nil {
+		o.open = make(map[string]jetstream.ObjectStore)
+	}
+	o.open[name] = found
+	return found, nil
+}
+
+func (o *objects) put(ctx context.Context, bucket, name string, body []byte) error {
+	store, err := o.bucket(ctx, bucket)
+	if err != nil {
+		return err
+	}
+	if _, err = store.Put(ctx, jetstream.ObjectMeta{Name: name}, bytes.NewReader(body)); err != nil {
+		if strings.Contains(err.Error(), "maximum bytes exceeded") {
+			return unavailable("The queue's store of large inputs and results is full: try again later.", err)
+		}
+		return fmt.Errorf("queue: store %s in %s: %w", name, bucket, err)
+	}
+	return nil
+}
+
+// get is an object; nil when there is none.
+func (o *objects) get(ctx context.Context, bucket, name string) ([]byte, error) {
+	store, err := o.bucket(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	body, err := store.GetBytes(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue: get %s of %s: %w", name, bucket, err)
+	}
+	return body, nil
+}
+
+// drop removes an object. One that is gone is no error.
+func (o *objects) drop(ctx context.Context, bucket, name string) error {
+	store, err := o.bucket(ctx, bucket)
+	if err != nil {
+		return err
+	}
+	if err := store.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+		return fmt.Errorf("queue: remove %s of %s: %w", name, bucket, err)
+	}
+	return nil
+}
+
+func inputName(tenant lightcone.TenantID, id lightcone.CallID) string {
+	return string(tenant) + "." + id.String()
+}
+
+func (o *objects) putInput(ctx context.Context, j *job, body []byte) error {
+	return o.put(ctx, inputsBucket, inputName(j.Tenant, j.ID), body)
+}
+
+func (o *objects) dropInput(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) error {
+	return o.drop(ctx, inputsBucket, inputName(tenant, id))
+}
+
+func (o *objects) putResult(ctx context.Context, r *record, body []byte) (string, error) {
+	name := inputName(r.Tenant, r.ID) + "." + rand.Text()
+	return name, o.put(ctx, resultsBucket, name, body)
+}
+
+func (o *objects) dropResult(ctx context.Context, object string) error {
+	return o.drop(ctx, resultsBucket, object)
+}
+
+// object is what the sweep knows of an input.
+type object struct {
+	tenant lightcone.TenantID
+	id     string
+	stored time.Time
+}
+
+// inputs calls see for each input that is stored.
+func (o *objects) inputs(ctx context.Context, see func(object) error) error {
+	store, err := o.bucket(ctx, inputsBucket)
+	if err != nil {
+		return err
+	}
+	watch, err := store.Watch(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("queue: list %s: %w", inputsBucket, err)
+	}
+	defer func() { _ = watch.Stop() }()
+	for {
+		select {
+		case info := <-watch.Updates():
+			if info == nil { // all that there was
+				return nil
+			}
+			tenant, id, _ := strings.Cut(info.Name, ".")
+			if err := see(object{lightcone.TenantID(tenant), id, info.ModTime}); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

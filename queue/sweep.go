@@ -1,0 +1,80 @@
+package queue
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"lightcone/internal/retry"
+)
+
+const (
+	sweepEvery = 10 * time.Minute
+	sweepFor   = 5 * time.Minute
+	// fresh inputs are left alone: their calls are being accepted, or are being ended
+	// by somebody who removes them.
+	fresh = 10 * time.Minute
+)
+
+// stray says whether an input that was stored at a time is of no more use: its call
+// has ended and is not among the dead letters, or was never accepted. A call without a
+// record might be about to be taken, but not when it is too old to be run.
+func stray(r *record, buried bool, stored, now time.Time, l Limits) bool {
+	age := now.Sub(stored)
+	switch {
+	case buried || age < fresh:
+		return false
+	case r == nil:
+		return age > l.MaxAge+fresh
+	default:
+		return r.Status.Final() && now.Sub(r.FinishedAt) > fresh
+	}
+}
+
+// Sweep removes the inputs in the object store that no call needs any more, once, and
+// says how many. Anybody may run it, at any time.
+func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
+	ctx, cancel := within(ctx, sweepFor)
+	defer cancel()
+	now := c.now()
+	err = c.warehouse.inputs(ctx, func(o object) error {
+		if now.Sub(o.stored) < fresh {
+			return nil
+		}
+		r, err := c.store.recordOf(ctx, o)
+		if err != nil {
+			return err
+		}
+		l, _, _, err := c.store.letter(ctx, o.id)
+		if err != nil || !stray(r, l != nil, o.stored, now, c.limits) {
+			return err
+		}
+		removed++
+		return c.warehouse.drop(ctx, inputsBucket, string(o.tenant)+"."+o.id)
+	})
+	return removed, asProblem(err)
+}
+
+// recordOf is the record of an input's call.
+func (s *store) recordOf(ctx context.Context, o object) (*record, error) {
+	m, err := s.directGet(ctx, callsStream, "call."+string(o.tenant)+"."+o.id)
+	if err != nil {
+		return nil, err
+	}
+	found, err := entryOf(m)
+	return found.record, err
+}
+
+// Tend sweeps now and then until ctx ends. It runs on the queue's nodes.
+func (c *Client) Tend(ctx context.Context) error {
+	for retry.Pause(ctx, sweepEvery/2+time.Duration(rand.Float64()*float64(sweepEvery))) == nil {
+		removed, err := c.Sweep(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.logger.Warn("the queue's inputs could not be swept", "error", err)
+		}
+		if removed > 0 {
+			c.logger.Info("inputs of calls that are over were removed", "inputs", removed)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package queue
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"lightcone"
+)
+
+func TestTheSweepTakesWhatNoCallNeeds(t *testing.T) {
+	limits := testLimits
+	limits.Attempts = 1
+	b := oneNode(t)
+	c := b.connect(limits)
+	large := strings.Repeat("x", MostInline+1)
+	put := func() lightcone.CallID { // an input whose gateway was killed before the call was queued
+		q := queued(t, large)
+		j := job{ID: q.Call.ID, Tenant: "acme"}
+		if err := c.warehouse.putInput(t.Context(), &j, q.Call.Body); err != nil {
+			t.Fatal(err)
+		}
+		return q.Call.ID
+	}
+	orphan := put()
+	dead := queued(t, large)
+	b.accept(c, dead)
+	stop := b.work(c, crash)
+	b.until(c, dead.Call.ID, lightcone.InvocationDead)
+	stop()
+	waiting := queued(t, large)
+	b.accept(c, waiting)
+	ended := queued(t, large)
+	ended.Call.Function = "resize"
+	b.accept(c, ended)
+	b.workAs(c, WorkConfig{Function: "resize", AtOnce: 1, Room: func() bool { return true }, Run: echo})
+	b.until(c, ended.Call.ID, lightcone.InvocationSucceeded)
+	j := job{ID: ended.Call.ID, Tenant: "acme"} // as if its worker had been killed before it removed it
+	eventually(t, "the worker's own removal", func(ctx context.Context) error {
+		left, err := c.warehouse.get(ctx, inputsBucket, inputName("acme", ended.Call.ID))
+		if err == nil && left != nil {
+			err = errOutrun
+		}
+		return err
+	})
+	if err := c.warehouse.putInput(t.Context(), &j, []byte(large)); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, test := range []struct {
+		name    string
+		later   time.Duration
+		removed int
+		left    []lightcone.CallID
+	}{
+		{"at once", 0, 0, []lightcone.CallID{orphan, dead.Call.ID, waiting.Call.ID, ended.Call.ID}},
+		{"soon", 11 * time.Minute, 1, []lightcone.CallID{orphan, dead.Call.ID, waiting.Call.ID}},
+		{"when it could not run any more", 7 * time.Hour, 1, []lightcone.CallID{dead.Call.ID, waiting.Call.ID}},
+	} {
+		c.protocol.now = func() time.Time { return time.Now().Add(test.later) }
+		if removed, err := c.Sweep(t.Context()); err != nil || removed != test.removed {
+			t.Errorf("%s: %d removed, %v; want %d", test.name, removed, err, test.removed)
+		}
+		for _, id := range test.left {
+			if left, err := c.warehouse.get(t.Context(), inputsBucket, inputName("acme", id)); err != nil || len(left) != len(large) {
+				t.Errorf("%s: of input %s %d bytes are left, %v", test.name, id, len(left), err)
+			}
+		}
+	}
+}
