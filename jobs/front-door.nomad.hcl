@@ -89,7 +89,7 @@ locals {
   # One instance's metrics, for the links in Consul's UI; the operator's key is the
   # password.
   measured = merge(
-    { gateway = "gateway-manage", scheduler = "scheduler", identity = "identity" },
+    { gateway = "gateway-manage", scheduler = "scheduler", identity = "identity", queue = "queue-manage" },
     { for name in split(",", var.functions) : "worker-${name}" => "worker-${name}-manage" },
   )
   metrics_routes = join("\n", [

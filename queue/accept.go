@@ -22,11 +22,13 @@ import (
 // With an idempotency key that the tenant used for this function within Limits.Keep,
 // it answers with the first call, whatever became of it. It keeps nothing of q.
 //
-// Errors: problem.KeyReused when the key came with another call;
-// problem.LimitReached with Quota "queued_calls" when the tenant's share of the
-// function's queue is full; problem.Overloaded when the whole queue is full, or when
-// there is no quorum: then the call may have been accepted all the same, as Detail
-// says. A refused call keeps its key: it may be repeated, not replaced.
+// Errors: problem.KeyReused when the key came with another call; problem.TooLarge when
+// query, headers and callback are together over some 20 KiB; problem.BadParameter for
+// names that are none, and a timeout that is not positive; problem.LimitReached with
+// Quota "queued_calls" when the tenant's share of the function's queue is full;
+// problem.Overloaded when the whole queue is full, or when there is no quorum: then the
+// call may have been accepted all the same, as Detail says. A refused call keeps its
+// key: it may be repeated, not replaced.
 func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Invocation, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()
@@ -36,6 +38,9 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 		ID: call.ID, Tenant: call.Tenant, Function: call.Function, CreatedAt: now, QueuedAt: now, Timeout: q.Timeout,
 		Query: call.Query, ContentType: call.ContentType, Accept: call.Accept, Traceparent: call.Traceparent,
 		Callback: q.Callback, InputBytes: int64(len(call.Body)), FarInput: len(call.Body) > MostInline,
+	}
+	if err := j.validate(); err != nil {
+		return lightcone.Invocation{}, err
 	}
 	if q.IdempotencyKey != "" {
 		first, known, err := c.claim(ctx, &j, q)

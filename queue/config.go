@@ -35,7 +35,7 @@ type Config struct {
 type Limits struct {
 	TenantShare int           // most calls that one tenant may have queued for one function; 20 000
 	MaxCalls    int64         // most calls queued in all; 1 000 000
-	MaxBytes    int64         // most bytes of queued calls, and as many again of records and results; 8 GiB
+	MaxBytes    int64         // most bytes of queued calls, and of each of the six other things that are kept: a node needs seven times that as MaxStoreBytes; 8 GiB
 	Keep        time.Duration // how long the state and the result of a finished call stay; 24 h
 
 	MaxAge   time.Duration // a call that is older is not run any more; 6 h

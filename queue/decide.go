@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"lightcone"
@@ -120,10 +121,8 @@ func verdictOf(kind problem.Kind) verdict {
 func why(r *functions.Result) string {
 	const most = 500
 	switch {
-	case r.Problem != "" && len(r.Body) <= most:
-		return string(r.Body)
 	case r.Problem != "":
-		return string(r.Body[:most])
+		return strings.ToValidUTF8(string(r.Body[:min(len(r.Body), most)]), "")
 	case r.Status >= 400:
 		return fmt.Sprintf("The function answered with status %d.", r.Status)
 	default:

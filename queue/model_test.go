@@ -88,10 +88,14 @@ func (w *world) last() entry {
 
 func (w *world) read(context.Context, lightcone.TenantID, lightcone.CallID) (entry, error) {
 	w.pause()
-	if behind := rapid.IntRange(0, 2).Draw(w.t, "behind"); !w.calm && behind < len(w.history) {
-		return w.history[len(w.history)-1-behind], nil
+	if w.calm {
+		return w.last(), nil
 	}
-	return w.last(), nil
+	behind := rapid.IntRange(0, 2).Draw(w.t, "behind")
+	if behind >= len(w.history) {
+		return entry{}, nil
+	}
+	return w.history[len(w.history)-1-behind], nil
 }
 
 func (w *world) readNow(context.Context, lightcone.TenantID, lightcone.CallID) (entry, error) {

@@ -227,12 +227,15 @@ func (a *attempt) process(whole context.Context) error {
 	ctx, cancel := context.WithTimeout(whole, a.limits.Patience)
 	defer cancel()
 	found, err := a.ledger.read(ctx, a.job.Tenant, a.job.ID)
-	for err == nil {
+	for sure := false; err == nil; sure = true {
 		after, next := take(found.record, a.job, a.now(), a.limits)
 		after.Work = a.work
 		switch next {
 		case stepDrop:
-			return a.acknowledge(ctx)
+			if sure {
+				return a.acknowledge(ctx)
+			}
+			err = errOutrun // a node that lags may have no record of it
 		case stepForget:
 			return a.overtaken(ctx, found)
 		case stepBury:

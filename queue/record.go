@@ -87,6 +87,28 @@ type job struct {
 	FarInput    bool `json:",omitempty"`
 }
 
+// mostJob is how long, in bytes, what a call says besides its input may be in the
+// queue: a dead letter holds it, its record, and the callback in both.
+const mostJob = 28 << 10
+
+// validate says whether the queue can keep the call.
+func (j *job) validate() error {
+	if err := j.Tenant.Validate(); err != nil {
+		return problem.New(problem.BadParameter, "The call cannot be queued: %v.", err)
+	}
+	if err := j.Function.Validate(); err != nil {
+		return problem.New(problem.BadParameter, "The call cannot be queued: %v.", err)
+	}
+	if j.Timeout <= 0 {
+		return problem.New(problem.BadParameter, "The call cannot be queued: its timeout is %v.", j.Timeout)
+	}
+	head, err := encode(j)
+	if err == nil && len(head) > mostJob {
+		err = problem.New(problem.TooLarge, "The call's query, headers and callback are %d bytes in the queue; the most is %d.", len(head), mostJob)
+	}
+	return err
+}
+
 // newRecord is the record of a call that has just been accepted, or redriven.
 func (j *job) newRecord() record {
 	return record{
@@ -129,7 +151,7 @@ func encode(v any) (string, error) {
 		return "", fmt.Errorf("queue: encode %T: %w", v, err)
 	}
 	if len(text) > mostHead {
-		return "", problem.New(problem.TooLarge, "The call's query, headers and URLs are %d bytes in the queue; the most is %d.", len(text), mostHead)
+		return "", problem.New(problem.TooLarge, "What the queue has to keep of a call besides its bodies is %d bytes; the most is %d.", len(text), mostHead)
 	}
 	return string(text), nil
 }

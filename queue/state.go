@@ -36,10 +36,13 @@ func (c *Client) Find(ctx context.Context, tenant lightcone.TenantID, id lightco
 // may be lost.
 const lookAgain = 2 * time.Second
 
+// mostChanges is more than a call has while Await looks at it once.
+const mostChanges = 16
+
 // Await is Find that returns as soon as the call has ended, or else, without an
 // error, with its state when ctx ends. Its errors are Find's.
 func (c *Client) Await(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (lightcone.Invocation, error) {
-	changes := make(chan *nats.Msg, 1)
+	changes := make(chan *nats.Msg, mostChanges)
 	word, err := c.nc.ChanSubscribe(changedPrefix+string(tenant)+"."+id.String(), changes)
 	if err != nil {
 		return lightcone.Invocation{}, asProblem(err)

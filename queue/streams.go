@@ -18,12 +18,12 @@ const (
 	inputsBucket    = "INPUTS"    // inputs that are too large for a message
 	resultsBucket   = "RESULTS"   // and results
 
-	duplicates     = 10 * time.Minute // a publish that is repeated within it is one
-	markerKeep     = time.Minute      // how long a record that has expired is seen to have
-	barrierSubject = "barrier"        // a read's tiny write, which proves a quorum
-	triesPrefix    = "tries."         // with the sequence of a callback's message: how many attempts there were
-	changedPrefix  = "changed."       // with tenant and id: a record was written; kept nowhere, nobody may count on it
-	cancelPrefix   = "cancel."        // with the id: a call was cancelled; kept nowhere either
+	duplicates     = 2 * time.Minute // a publish that is repeated within it is one; the nodes hold all ids of that time in memory
+	markerKeep     = time.Minute     // how long a record that has expired is seen to have
+	barrierSubject = "barrier"       // a read's tiny write, which proves a quorum
+	triesPrefix    = "tries."        // with the sequence of a callback's message: how many attempts there were
+	changedPrefix  = "changed."      // with tenant and id: a record was written; kept nowhere, nobody may count on it
+	cancelPrefix   = "cancel."       // with the id: a call was cancelled; kept nowhere either
 )
 
 // layout is how the streams are bounded.

@@ -41,16 +41,13 @@ type pull struct {
 
 // plan says which pulls to send now, with room for so many more calls.
 func (t *turns) plan(room int, now time.Time) []pull {
-	asked := 0
 	for i := range t.lanes {
 		l := &t.lanes[i]
 		if l.state == "" || l.state != laneMaybe && l.state != laneEmpty && !now.Before(l.until) {
 			l.state = laneMaybe
 		}
-		if l.state == laneAsked {
-			asked++
-		}
 	}
+	asked := t.asked()
 	var pulls []pull
 	first := t.next
 	for i := 0; i < Lanes && asked < room; i++ {
@@ -83,6 +80,16 @@ func (t *turns) none(lane int) { t.set(lane, laneEmpty, time.Time{}) }
 
 // failed notes that nobody answers for the lane.
 func (t *turns) failed(lane int, now time.Time) { t.set(lane, laneFailed, now.Add(failedRests)) }
+
+// asked is how many pulls are under way that are answered at once.
+func (t *turns) asked() (n int) {
+	for i := range t.lanes {
+		if t.lanes[i].state == laneAsked {
+			n++
+		}
+	}
+	return n
+}
 
 // work says whether a lane may have a call that nobody has been asked for.
 func (t *turns) work() bool {

@@ -85,9 +85,8 @@ func (c *Client) Work(ctx context.Context, w WorkConfig) error {
 		return asProblem(err)
 	}
 	k.loop(ctx)
+	k.settle()
 	_ = pulls.Unsubscribe()
-	_ = c.nc.FlushTimeout(time.Second) // what the node has sent has arrived
-	k.returnAll()
 	for k.inHand > 0 {
 		<-k.done
 		k.inHand--
@@ -219,15 +218,18 @@ func (k *crew) take(m *nats.Msg) {
 	k.background.Go(func() { h.work(m) })
 }
 
-// returnAll gives back what arrived after the end.
-func (k *crew) returnAll() {
-	for {
+// settle gives back what still arrives after the end. It waits for the pulls that are
+// answered at once; those that wait end with their subscription, and a call that comes
+// to one in that moment is delivered again when Limits.Silence is over.
+func (k *crew) settle() {
+	lapsed := time.NewTimer(askLapses)
+	defer lapsed.Stop()
+	for k.turns.asked() > 0 {
 		select {
 		case m := <-k.delivered:
-			if !strings.HasPrefix(m.Subject, k.inbox) {
-				k.taken(m).giveBack(0)
-			}
-		default:
+			k.running = k.AtOnce // there is no room for it
+			k.take(m)
+		case <-lapsed.C:
 			return
 		}
 	}

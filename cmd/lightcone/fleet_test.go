@@ -62,6 +62,7 @@ func TestCallsReachTheWorkersThereAre(t *testing.T) {
 	stranger := r.workers(1, "echo", "--fleet-key-file", other)[0]
 	r.enlist("echo", append(echoes, stranger)...)
 	g.knows(3)
+	within(t, "the gateway knows the stranger", func() bool { return g.metric(`lightcone_gateway_fleet_members{state="known"}`) == 4 })
 	ready(200, "with workers for all")
 	calls := g.load(2, "delay=2ms")
 	within(t, "both workers have worked", func() bool { return echoes[0].worked("echo") > 0 && echoes[1].worked("echo") > 0 })
