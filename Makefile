@@ -77,11 +77,12 @@ bench: install-bench build ## Measure on real photographs; ARGS='…' goes to th
 clean: ## Remove what the build made (not lightcone-data, which is yours)
 	rm -rf bin bench.json
 
-# Not listed. Consul and Nomad are built once, if they are not installed.
+# Not listed. Consul, Nomad and an S3 server are built once, if they are not installed.
 agents: install-build
 	@mkdir -p bin
 	@ln -sf "$$(internal/tools/agent consul)" bin/consul
 	@ln -sf "$$(internal/tools/agent nomad)" bin/nomad
+	@ln -sf "$$(internal/tools/agent versitygw)" bin/versitygw
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:
