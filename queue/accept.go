@@ -23,10 +23,12 @@ import (
 // it answers with the first call, whatever became of it. It keeps nothing of q.
 //
 // Errors: problem.KeyReused when the key came with another call; problem.TooLarge when
-// query, headers and callback are together over some 20 KiB; problem.LimitReached with
-// Quota "queued_calls" when the tenant's share of the function's queue is full; problem.Overloaded when the whole queue is full, or when
-// there is no quorum: then the call may have been accepted all the same, as Detail
-// says. A refused call keeps its key: it may be repeated, not replaced.
+// query, headers and callback are together over some 20 KiB; problem.BadParameter for
+// names that are none, and a timeout that is not positive; problem.LimitReached with
+// Quota "queued_calls" when the tenant's share of the function's queue is full;
+// problem.Overloaded when the whole queue is full, or when there is no quorum: then the
+// call may have been accepted all the same, as Detail says. A refused call keeps its
+// key: it may be repeated, not replaced.
 func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Invocation, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()

@@ -19,7 +19,6 @@ const (
 	resultsBucket   = "RESULTS"   // and results
 
 	duplicates     = 2 * time.Minute // a publish that is repeated within it is one; the nodes hold all ids of that time in memory
-	ensureStep     = 3 * time.Second // for one stream: a request to nodes that elect a leader may have no answer
 	markerKeep     = time.Minute     // how long a record that has expired is seen to have
 	barrierSubject = "barrier"       // a read's tiny write, which proves a quorum
 	triesPrefix    = "tries."        // with the sequence of a callback's message: how many attempts there were

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lightcone/internal/testbed"
+	"lightcone/usage/store"
 )
 
 // failing is a way to a real S3 server on which half of the requests fail: refused
@@ -44,6 +46,7 @@ func failing(t *testing.T, address string) string {
 			proxy.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler) // it is done, and nobody hears of it
 		default:
+			time.Sleep(30 * time.Millisecond) // and the others are slow
 			proxy.ServeHTTP(w, r)
 		}
 	}))
@@ -178,6 +181,31 @@ func TestAnS3StoreThatDoesNotAnswer(t *testing.T) {
 	expectStored(t, bucketOf(t, config), records(0, 200))
 }
 
+// What is longer than one request of the S3 client is stored, found and not replaced
+// like everything else.
+func TestALongObjectInS3(t *testing.T) {
+	server := testbed.StartS3(t)
+	patient(t)
+	s := bucketOf(t, Config{Bucket: server.Bucket(t, "usage", server.Address)})
+	content := make([]byte, 20<<20)
+	for i := range content {
+		content[i] = byte(i >> 10)
+	}
+	for range 2 {
+		if err := s.WriteNew(t.Context(), "usage/long.parquet", content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := append(bytes.Clone(content[1:]), 1)
+	if err := s.WriteNew(t.Context(), "usage/long.parquet", other); !errors.Is(err, store.ErrExists) {
+		t.Errorf("another of that name: %v", err)
+	}
+	there, err := s.Read(t.Context(), "usage/long.parquet", store.LongestObject)
+	if !bytes.Equal(there, content) || err != nil {
+		t.Errorf("%d bytes: %v", len(there), err)
+	}
+}
+
 // gauge is a metric's value.
 func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	t.Helper()
@@ -204,14 +232,14 @@ func TestAFolderWithManyNodes(t *testing.T) {
 	for _, node := range []string{"a", "a-b", "a-c", "b"} {
 		for sequence := range uint64(3) {
 			o := Object{Node: node, Hour: past, Sequence: sequence}
-			if _, err := s.put(t.Context(), o.Key(), encodeRecords(t, o, records(want, want+2)), true); err != nil {
+			if err := s.WriteNew(t.Context(), o.Key(), encodeRecords(t, o, records(want, want+2))); err != nil {
 				t.Fatal(err)
 			}
 			want += 2
 		}
 	}
-	for _, stray := range []string{HourPrefix(past) + "notes.txt", HourPrefix(past) + "node=a/1.parquet", HourPrefix(past) + "node=a/00000000000000000001.parquet.18a1.tmp"} {
-		if _, err := s.put(t.Context(), stray, []byte("x"), true); err != nil {
+	for _, stray := range []string{HourPrefix(past) + "notes.txt", HourPrefix(past) + "node=a/1.parquet"} {
+		if err := s.WriteNew(t.Context(), stray, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -131,7 +131,7 @@ func (l *Ledger) take(sequence uint64) error {
 	size := int64(len(data))
 	if !sealed { // its frames stay as they are: the shipper reads them as was done here
 		end := int64(endOf(data, seed))
-		if err := os.Truncate(name, end); err != nil {
+		if err := errors.Join(os.Truncate(name, end), syncPath(name)); err != nil {
 			return err
 		}
 		size = end

@@ -41,9 +41,10 @@ type hourTally struct {
 	Interrupted int64           `json:"interrupted"`
 	Sequences   []SequenceCount `json:"sequences"` // ascending
 
-	written  int64 // Answered as the file has it
-	uploaded Share // as the bucket has it
-	sent     int   // so many sequences as well; -1 = it must be sent again
+	Uploaded Share `json:"uploaded"` // as the bucket has it
+	Sent     int   `json:"sent"`     // so many sequences as well; -1 = it must be sent again
+
+	written int64 // Answered as the file has it
 }
 
 const (
@@ -72,7 +73,7 @@ func openTally(dir, ledger string) (t *tally, unclean bool, err error) {
 			continue // what was being written when the process was killed
 		}
 		content, err := os.ReadFile(filepath.Join(t.dir, entry.Name()))
-		h := &hourTally{sent: -1}
+		h := &hourTally{Sent: -1}
 		if err == nil {
 			err = json.Unmarshal(content, h)
 		}
@@ -133,7 +134,7 @@ func slotOf(hour int64) int { return int(1+uint64(hour)%slots) * slotBytes }
 func (t *tally) hour(number int64) *hourTally {
 	h := t.hours[number]
 	if h == nil {
-		h = &hourTally{sent: -1}
+		h = &hourTally{Sent: -1}
 		t.hours[number] = h
 	}
 	return h
@@ -190,7 +191,7 @@ func (t *tally) enter(number int64, entry SequenceCount) {
 	case !known:
 		h.Sequences = slices.Insert(h.Sequences, i, entry)
 	case h.Sequences[i] != entry:
-		h.Sequences[i], h.sent = entry, -1
+		h.Sequences[i], h.Sent = entry, -1
 	}
 }
 
@@ -255,7 +256,7 @@ func (t *tally) due(now time.Time, closed func(hour int64) bool) (hours []int64,
 		if share.Closed = closed(number); share.Closed && h.written != h.Answered {
 			unwritten = append(unwritten, number)
 		}
-		if h.sent != len(h.Sequences) || h.uploaded != share {
+		if h.Sent != len(h.Sequences) || h.Uploaded != share {
 			hours = append(hours, number)
 		} else if now.Sub(hourTime(number)) > tallyKept {
 			old = append(old, number)
@@ -296,12 +297,17 @@ func (t *tally) part(number int64) (Share, []SequenceCount) {
 	return share, slices.Clone(t.hours[number].Sequences)
 }
 
-// sent notes what the bucket now has of an hour.
-func (t *tally) sent(number int64, share Share, sequences int) {
+// sent notes what the bucket now has of an hour; of one that is closed, for the next
+// process as well.
+func (t *tally) sent(number int64, share Share, sequences int) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	h := t.hour(number)
-	h.uploaded, h.sent = share, sequences
+	h.Uploaded, h.Sent = share, sequences
+	t.mu.Unlock()
+	if !share.Closed {
+		return nil
+	}
+	return t.write(number)
 }
 
 // sync brings the calls answered to the disk.
@@ -334,4 +340,13 @@ func writeWhole(name string, content any) error {
 		return err
 	}
 	return syncPath(filepath.Dir(name))
+}
+
+// syncPath brings a file or folder to the disk.
+func syncPath(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
 }

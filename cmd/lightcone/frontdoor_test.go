@@ -22,9 +22,9 @@ func TestDevsFrontDoor(t *testing.T) {
 	t.Run("a deadly input", d.quarantines)
 }
 
-// callAs calls a function with what is presented as a key, and returns the status and
+// refusal calls a function with what is presented as a key, and returns the status and
 // the kind of problem.
-func (d *devTree) callAs(t *testing.T, presented, function, body string) (status int, kind string) {
+func (d *devTree) refusal(t *testing.T, presented, function, body string) (status int, kind string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.api+"/function/"+function, strings.NewReader(body))
 	if err != nil {
@@ -87,7 +87,7 @@ func (d *devTree) refusesKeys(t *testing.T) {
 	closed := issue("closed", &management.Edit{Disabled: &disabled}, "shout", time.Time{})
 	broke := issue("broke", &management.Edit{Quota: &zero}, "shout", time.Time{})
 	for name, key := range map[string]identity.Key{"good": good, "revoked later": revoked, "that expires": expiring} {
-		if status, kind := d.callAs(t, key.Text(), "shout", "a"); status != http.StatusTeapot {
+		if status, kind := d.refusal(t, key.Text(), "shout", "a"); status != http.StatusTeapot {
 			t.Errorf("the key %s: %d %s", name, status, kind)
 		}
 	}
@@ -118,7 +118,7 @@ func (d *devTree) refusesKeys(t *testing.T) {
 		var status int
 		var kind string
 		within(t, "the key "+test.name, func() bool { // a revocation is heard of, and the time passes
-			status, kind = d.callAs(t, test.presented, "shout", "a")
+			status, kind = d.refusal(t, test.presented, "shout", "a")
 			return status == test.status
 		})
 		if kind != test.kind {
@@ -154,11 +154,11 @@ func (d *devTree) quarantines(t *testing.T) {
 		return response.StatusCode, page.Quarantined
 	}
 	for try, want := range []string{"function-crashed", "function-crashed", "quarantined", "quarantined"} {
-		if status, kind := d.callAs(t, demo, "shout", "die"); kind != want {
+		if status, kind := d.refusal(t, demo, "shout", "die"); kind != want {
 			t.Errorf("try %d: %d %s, want %s", try+1, status, kind, want)
 		}
 	}
-	if status, kind := d.callAs(t, demo, "shout", "live"); status != http.StatusTeapot {
+	if status, kind := d.refusal(t, demo, "shout", "live"); status != http.StatusTeapot {
 		t.Errorf("another input: %d %s", status, kind)
 	}
 	status, listed := manage(http.MethodGet, "")
@@ -175,7 +175,7 @@ func (d *devTree) quarantines(t *testing.T) {
 	if status, listed := manage(http.MethodGet, ""); status != http.StatusOK || len(listed) != 0 {
 		t.Errorf("%d, still in quarantine: %+v", status, listed)
 	}
-	if status, kind := d.callAs(t, demo, "shout", "die"); kind != "function-crashed" {
+	if status, kind := d.refusal(t, demo, "shout", "die"); kind != "function-crashed" {
 		t.Errorf("after it was lifted: %d %s", status, kind)
 	}
 }

@@ -61,6 +61,7 @@ func newRoot() *cobra.Command {
 		newKeyCommand(),
 		newAuditCommand(),
 		newDeadLetterCommand(),
+		newArchiveCommand(),
 		newKeysCommand(),
 		newFunctionCommand(),
 		newPlanCommand(),
