@@ -41,13 +41,20 @@ func main() {
 		}
 		return
 	}
+	if text := os.Getenv(nodeEnv); text != "" {
+		if err := serveNode(text); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var s settings
 	flag.StringVar(&s.photo, "photo", "/usr/share/backgrounds/mate/nature/Garden.jpg", "photograph to resize")
 	flag.IntVar(&s.rounds, "rounds", 5, "rounds; every figure is their median")
 	flag.DurationVar(&s.duration, "duration", 4*time.Second, "length of one measurement of load")
 	flag.IntVar(&s.steady, "steady-calls", 100_000, "calls over which memory is watched")
 	flag.StringVar(&s.out, "out", "bench.json", "file for the figures as JSON")
-	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door")
+	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door,queue")
 	flag.Parse()
 	runtime.GOMAXPROCS(1) // one core of load is plenty; more would spin on cores that are being measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -71,6 +78,7 @@ var sections = []section{
 	{"overload", measureOverload},
 	{"memory", measureMemory},
 	{"front-door", measureFrontDoor},
+	{"queue", measureQueue},
 }
 
 func bench(ctx context.Context, s settings) error {

@@ -44,6 +44,8 @@ func allDrills() []drill {
 		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", leastYield, (*drills).deployNothing},
 		{"rack-drained", "a rack is drained for maintenance and comes back", leastYield, (*drills).drainRack},
 		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack},
+		{"rack-cut-queued", "the same, while calls are queued: what was accepted ends with a result", leastYield, (*drills).cutRackQueued},
+		{"queue-killed", "each node of the queue is killed in its turn, while calls are queued", leastYield, (*drills).killQueueNodes},
 		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul},
 		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad},
 		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad},

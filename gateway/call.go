@@ -161,7 +161,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, asked ro
 	}
 	ran, err := g.run(c, admitted.lane)
 	c.memory.charge(int64(len(c.answer.Body)))
-	p.leave(outcomeOf(ran, err), usageOf(c, ran, err))
+	p.leave(outcomeOf(ran, c.answer.Exec, err), usageOf(c, ran, err))
 	p.tell(&ctx.Response, &c.limits)
 	c.letGoOfBody()
 	if ran {

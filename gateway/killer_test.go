@@ -37,8 +37,11 @@ func becomeMortalIfAsked() {
 		return
 	}
 	fmt.Fprintln(os.Stderr, functions.Serve(func(_ context.Context, r *http.Request, body []byte) (functions.Reply, error) {
-		if r.URL.RawQuery == "die" {
+		switch r.URL.RawQuery {
+		case "die":
 			os.Exit(7)
+		case "hang":
+			time.Sleep(time.Hour)
 		}
 		return functions.Reply{ContentType: "text/plain", Body: body}, nil
 	}))
@@ -167,6 +170,13 @@ func problemIn(t *testing.T, got *reply) problem.Kind {
 // waiting for answers. Twenty others get theirs; and but for the calls that were under
 // way before the first crash was known, processes have ended nowhere but in its shard.
 func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
+	t.Run("by crashes", func(t *testing.T) { killSlots(t, "die", "5s", problem.FunctionCrashed) })
+	t.Run("by deadlines", func(t *testing.T) { killSlots(t, "hang", "50ms", problem.DeadlineExceeded) })
+}
+
+// killSlots has the killer call with a query and a timeout that end each call as a kind
+// of problem.
+func killSlots(t *testing.T, query, timeout string, ends problem.Kind) {
 	const (
 		workers, others = 8, 20
 		killer          = lightcone.TenantID("killer")
@@ -198,8 +208,12 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 		c.Tenants = table
 		c.MaxWait = 2 * time.Second // a machine that tests share may be late for all; this is about who is served
 	})
-	call := func(tenant lightcone.TenantID, query string) problem.Kind {
-		got := s.ask(t, tenant, query, "input")
+	call := func(tenant lightcone.TenantID, query, timeout string) problem.Kind {
+		got, err := s.send("POST", "/function/echo?"+query, strings.NewReader("input"), "Authorization", "Bearer "+string(tenant), "X-Timeout", timeout)
+		if err != nil {
+			t.Error(err)
+			return problem.Internal
+		}
 		if got.status == http.StatusOK && got.body != "input" {
 			t.Errorf("%s was answered %q", tenant, got.body)
 		}
@@ -213,7 +227,7 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 		for {
 			select {
 			case <-time.After(2 * time.Millisecond):
-				kills.Go(func() { killed.count(call(killer, "die")) })
+				kills.Go(func() { killed.count(call(killer, query, timeout)) })
 			case <-stop:
 				return
 			}
@@ -222,8 +236,8 @@ func TestATenantThatKillsEverySlotHurtsNobodyElse(t *testing.T) {
 	for i := range counts {
 		calls.Go(func() {
 			// However slow the machine, there are enough calls of both kinds.
-			for counts[i].all.Load() < each || killed.of(problem.FunctionCrashed) < enough {
-				counts[i].count(call(lightcone.TenantID(fmt.Sprint("tenant-", i)), ""))
+			for counts[i].all.Load() < each || killed.of(ends) < enough {
+				counts[i].count(call(lightcone.TenantID(fmt.Sprint("tenant-", i)), "", "5s"))
 				time.Sleep(40 * time.Millisecond)
 			}
 		})

@@ -150,7 +150,7 @@ func sentenceOf(tenant lightcone.TenantID, quota *lightcone.Quota, refused *admi
 		allowed = fmt.Sprintf("%d bytes in and out in a calendar month (UTC)", quota.BytesPerMonth)
 		next = nextMonth(refused)
 	default:
-		return fmt.Sprintf("The tenant %s has reached its limit of crashes: most of its last calls crashed the function, so none is run for now; look into those, and try one in %v.", tenant, roundUp(refused.RetryAfter))
+		return fmt.Sprintf("The tenant %s has reached its limit of crashes: most of its last calls crashed the function or were stopped at their deadlines, so none is run for now; look into those, and try one in %v.", tenant, roundUp(refused.RetryAfter))
 	}
 	return fmt.Sprintf("The tenant %s has reached its quota %s: %s. This call was not run; %s.", tenant, refused.Limit, allowed, next)
 }
@@ -166,17 +166,20 @@ func roundUp(d time.Duration) time.Duration {
 	return (d + time.Millisecond - 1).Truncate(time.Millisecond)
 }
 
-// outcomeOf is what the tenant's breaker makes of a call's end.
-func outcomeOf(ran bool, err error) admission.Outcome {
+// outcomeOf is what the tenant's breaker makes of a call's end, on which a function
+// worked for so long.
+func outcomeOf(ran bool, exec time.Duration, err error) admission.Outcome {
 	if !ran {
 		return admission.Untold
 	}
 	if err == nil {
 		return admission.Answered
 	}
-	switch problem.Of(err).Kind {
-	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed: // each costs a process: see strike
+	switch kind := problem.Of(err).Kind; {
+	case kind == problem.FunctionCrashed || kind == problem.OutOfMemory || kind == problem.FunctionFailed: // each costs a process: see strike
 		return admission.Crashed
+	case kind == problem.DeadlineExceeded && exec > 0:
+		return admission.Stopped
 	default:
 		return admission.Untold
 	}

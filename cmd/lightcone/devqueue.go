@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,15 +80,15 @@ func untilReady(ctx context.Context, ready func() error) error {
 	}
 }
 
-// queuedRunner runs queued calls in a supervisor's idle slots, and counts them for
-// their tenants, and their inputs' crimes, as a gateway does for calls that wait.
-type queuedRunner struct {
+// countedAttempts count what queued calls use for their tenants, and their inputs'
+// crimes, as a gateway does for calls that wait.
+type countedAttempts struct {
 	worker *supervisor.Supervisor
 	known  *threshold
 }
 
-// run is queue.WorkConfig.Run.
-func (r queuedRunner) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+// run is an attempt.
+func (r countedAttempts) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
 	if found := r.known.quarantine.Quarantined(call); found != nil {
 		return found
 	}
@@ -110,27 +109,4 @@ func (r queuedRunner) run(ctx context.Context, call *functions.Call, answer *fun
 	}
 	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
 	return err
-}
-
-// start takes queued calls for all functions. Its stop takes no more, and lets those
-// that run finish.
-func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []functions.Spec, slots int) run.Stop {
-	ctx, cancel := context.WithCancel(context.Background())
-	var working sync.WaitGroup
-	for _, spec := range specs {
-		working.Go(func() {
-			err := client.Work(ctx, queue.WorkConfig{
-				Function: spec.Name, AtOnce: slots, Run: r.run,
-				Room: func() bool { return r.worker.Room(spec.Name) },
-			})
-			if err != nil {
-				group.Fail("queued calls", err)
-			}
-		})
-	}
-	return func(context.Context) error {
-		cancel()
-		working.Wait()
-		return nil
-	}
 }

@@ -208,6 +208,7 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 				err := errors.Join(node.Ready(), client.Ready())
 				return map[string]string{"node": node.Name(), "lacks": text(err)}, err
 			},
+			api:     deadLetterPages(client, logger.With("component", "dead letters")),
 			operate: map[string]func(http.ResponseWriter){"GET " + backlogPath: func(w http.ResponseWriter) { writeBacklogs(w, client) }},
 		})
 	})

@@ -9,16 +9,22 @@ import (
 // Outcome is what became of an admitted call, as far as the breaker cares.
 type Outcome uint8
 
-// The outcomes. A function that answers with an error of its own has answered.
+// The outcomes, in the order of what they cost. A function that answers with an error of
+// its own has answered.
 const (
-	Untold   Outcome = iota // it was not run, or nobody knows what came of it, or it ran out of time
+	Untold   Outcome = iota // it was not run, or nobody knows what came of it
 	Answered                // the function answered
+	Stopped                 // its deadline passed while the function worked on it, and the process was stopped
 	Crashed                 // the function's process died of it
 )
 
+// costly is whether the call has cost a process.
+func (o Outcome) costly() bool { return o >= Stopped }
+
 // BreakerRules say when the calls of a tenant are held back because they crash
-// functions, and for how long. A call that crashes costs a slot for as long as a
-// process takes to start, so such calls cost other tenants.
+// functions, and for how long. A call that crashes, or has to be stopped, costs a slot
+// for as long as a process takes to start, so such calls cost other tenants. Below,
+// both are crashes.
 type BreakerRules struct {
 	Calls   int     // how many of the tenant's last calls are looked at, 1 to 32
 	Crashes int     // of them, so many must have crashed, 1 to Calls
@@ -74,13 +80,17 @@ type breaker struct {
 	seen    uint8  // how many calls are in history
 	trips   uint8
 	probing bool
-	crashed bool // there is something to remember
+	worst   Outcome // of what is remembered; Untold = there is nothing
 }
+
+// confines is whether the tenant's calls should keep to the tenant's shard. That some
+// were stopped is no reason: their callers may just be hasty.
+func (b *breaker) confines() bool { return b.worst == Crashed || b.trips > 0 }
 
 // forget drops what is older than Memory, and what a clock that was set back would
 // keep for too long.
 func (b *breaker) forget(r *BreakerRules, now int64) {
-	if !b.crashed {
+	if b.worst == Untold {
 		return
 	}
 	b.last = min(b.last, now)
@@ -114,12 +124,12 @@ func (b *breaker) record(r *BreakerRules, outcome Outcome, probe bool, now int64
 	if probe {
 		b.probing = false
 	}
-	if outcome == Crashed {
-		b.last, b.crashed = now, true
+	if outcome.costly() {
+		b.last, b.worst = now, max(b.worst, outcome)
 	}
 	switch {
 	case outcome == Untold:
-	case probe && outcome == Crashed:
+	case probe && outcome.costly():
 		b.open(r, now)
 	case probe:
 		b.trips, b.history, b.seen, b.until = 0, 0, 0, now
@@ -138,7 +148,7 @@ func (b *breaker) open(r *BreakerRules, now int64) {
 
 func (b *breaker) push(r *BreakerRules, outcome Outcome) {
 	b.history <<= 1
-	if outcome == Crashed {
+	if outcome.costly() {
 		b.history |= 1
 	}
 	b.history &= uint32(1<<r.Calls - 1)

@@ -190,7 +190,7 @@ func (t *Table) Settle(grant Grant, outcome Outcome, used lightcone.Usage, quota
 	t.turn(grant.id, found, t.calendar.monthOf(at), at)
 	found.inFlight--
 	found.breaker.record(&t.rules, outcome, grant.probe, now)
-	if outcome == Crashed {
+	if outcome.costly() {
 		t.noteCrash(&found.breaker)
 	}
 	found.month.add(used)
@@ -198,7 +198,8 @@ func (t *Table) Settle(grant Grant, outcome Outcome, used lightcone.Usage, quota
 }
 
 // Confined is whether the tenant's calls should stay with the few workers that are
-// its own: they have crashed functions within the breaker's Memory.
+// its own: they have crashed functions within the breaker's Memory, or were stopped at
+// their deadlines so often that the breaker opened.
 func (t *Table) Confined(id lightcone.TenantID) bool { return t.confined(id, time.Now()) }
 
 func (t *Table) confined(id lightcone.TenantID, at time.Time) bool {
@@ -215,7 +216,7 @@ func (t *Table) confined(id lightcone.TenantID, at time.Time) bool {
 		return false
 	}
 	found.breaker.forget(&t.rules, now)
-	return found.breaker.crashed
+	return found.breaker.confines()
 }
 
 // noteCrash keeps remembers up to date. Its callers may come in any order.

@@ -63,7 +63,7 @@ func BenchmarkAdmitAndSettle(b *testing.B) {
 // TestTenantsAreSmall measures the heap with many tenants in the table. Their names are
 // identity's, which has 440 of the 600 bytes that a tenant may take in a gateway.
 func TestTenantsAreSmall(t *testing.T) {
-	const tenants, most = 100_000, 160
+	const tenants, most = 100_000, 140
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()

@@ -123,7 +123,7 @@ func (t *tenant) worthOf(r *BreakerRules, now int64, told bool) worth {
 	switch {
 	case t.inFlight > 0 || t.looking > 0 || t.held > 0:
 		return aCall
-	case t.breaker.crashed:
+	case t.breaker.worst != Untold:
 		return aCrasher
 	case t.month.own != lightcone.Usage{} && (told || t.limited):
 		return someUsage

@@ -140,7 +140,7 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 	case "peek":
 		return said(s.table.Peek(acme, &s.quota, at))
 	case "settle":
-		outcomes := map[string]Outcome{"answered": Answered, "crashed": Crashed, "untold": Untold}
+		outcomes := map[string]Outcome{"answered": Answered, "crashed": Crashed, "stopped": Stopped, "untold": Untold}
 		outcome := "answered"
 		if d.HasArg("outcome") {
 			d.ScanArgs(t, "outcome", &outcome)
@@ -148,15 +148,16 @@ func (s *stage) play(t *testing.T, d *datadriven.TestData) string {
 		left := s.table.Settle(s.grants[call], outcomes[outcome], usage(t, d), &s.quota, at)
 		delete(s.grants, call)
 		return standing(&s.quota, left)
-	case "crash": // so many calls, admitted and crashed one after the other
+	case "crash", "stop": // so many calls, admitted and crashed or stopped one after the other
+		outcome := map[string]Outcome{"crash": Crashed, "stop": Stopped}[d.Cmd]
 		for range int(number(t, d, "calls", 1)) {
 			grant, refused := s.table.Admit(acme, &s.quota, at)
 			if refused.Limit != "" {
 				return said(refused)
 			}
-			s.table.Settle(grant, Crashed, lightcone.Usage{}, &s.quota, at)
+			s.table.Settle(grant, outcome, lightcone.Usage{}, &s.quota, at)
 		}
-		return "all crashed"
+		return "all " + map[Outcome]string{Crashed: "crashed", Stopped: "stopped"}[outcome]
 	case "confined":
 		return fmt.Sprint(s.table.confined(acme, at))
 	case "others": // another gateway tells the region

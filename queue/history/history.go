@@ -48,7 +48,8 @@ const Unknown Said = ""
 
 // Execution is a function that was given a call, as the worker noted it.
 type Execution struct {
-	Call lightcone.CallID `json:"call"`
+	Call    lightcone.CallID `json:"call"`
+	Crashes bool             `json:"crashes,omitempty"` // it will not answer, so that the call is rightly run again
 }
 
 // End is where a call was found when all was over.
@@ -66,7 +67,7 @@ type Verdict struct {
 	Cancelled   int                // of the finished
 	Dead        int                // of the accepted: in the dead letters
 	Executions  int                // of any call
-	Duplicates  int                // executions of calls that had one before
+	Duplicates  int                // executions that do not crash, of calls that had such a one before
 	Lost        []lightcone.CallID // accepted, and neither finished nor in the dead letters
 	StoredTwice []lightcone.CallID // two different results were seen of them
 	Impossible  []lightcone.CallID // what was said of them no order of the operations explains
@@ -108,6 +109,9 @@ func Judge(operations []Operation, executions []Execution, ends map[lightcone.Ca
 	v.Impossible = impossible(calls)
 	executed := make(map[lightcone.CallID]bool)
 	for _, e := range executions {
+		if e.Crashes {
+			continue
+		}
 		if executed[e.Call] {
 			v.Duplicates++
 		}

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // TestTranscripts reads histories, a line each:
 //
 //	KIND CALL BEGAN-ENDED [STATUS] [=RESULT]   an operation; ENDED is ? when nobody knows
-//	ran CALL                                   an execution
+//	ran CALL [crashing]                        an execution
 //	end CALL STATUS [=RESULT] [letter]         where the call was found in the end
 func TestTranscripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -37,13 +37,15 @@ func judged(t *testing.T, text string) string {
 	for number, line := range strings.Split(text, "\n") {
 		words := strings.Fields(line)
 		call := callNamed(words[1])
-		said, result, letter := Unknown, "", false
+		said, result, letter, crashes := Unknown, "", false, false
 		for _, word := range words[2:] {
 			switch {
 			case strings.HasPrefix(word, "="):
 				result = word[1:]
 			case word == "letter":
 				letter = true
+			case word == "crashing":
+				crashes = true
 			case word == "unknown" || strings.Contains(word, "-"):
 			default:
 				said = Said(word)
@@ -51,7 +53,7 @@ func judged(t *testing.T, text string) string {
 		}
 		switch words[0] {
 		case "ran":
-			executions = append(executions, Execution{Call: call})
+			executions = append(executions, Execution{Call: call, Crashes: crashes})
 		case "end":
 			ends[call] = End{Said: said, Result: result, DeadLetter: letter}
 		default:
