@@ -22,7 +22,7 @@ go_build := go build -trimpath -buildvcs=$(vcs)
 
 staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
 
-.PHONY: help build run test check release cluster drill cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
+.PHONY: help build run test check release cluster drill drill-queue cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ drill: install-cluster ## Let things go wrong in the cluster under load; ARGS='N
 	@go build -o bin/cluster ./cluster
 	@bin/cluster drill $(ARGS)
 
+drill-queue: install-test ## Let things go wrong with three nodes of the queue alone, and judge what its clients saw (as root)
+	@go build -o bin/queuedrill ./queue/drill
+	@bin/queuedrill $(ARGS)
+
 cluster-down: ## Stop and remove what `make cluster` made
 	@go build -o bin/cluster ./cluster
 	@bin/cluster down
@@ -73,11 +77,12 @@ bench: install-bench build ## Measure on real photographs; ARGS='…' goes to th
 clean: ## Remove what the build made (not lightcone-data, which is yours)
 	rm -rf bin bench.json
 
-# Not listed. Consul and Nomad are built once, if they are not installed.
+# Not listed. Consul, Nomad and an S3 server are built once, if they are not installed.
 agents: install-build
 	@mkdir -p bin
 	@ln -sf "$$(internal/tools/agent consul)" bin/consul
 	@ln -sf "$$(internal/tools/agent nomad)" bin/nomad
+	@ln -sf "$$(internal/tools/agent versitygw)" bin/versitygw
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:
