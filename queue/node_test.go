@@ -129,6 +129,26 @@ func TestANodeAloneKeepsWhatItHas(t *testing.T) {
 	}
 }
 
+func TestANodeThatKeepsNothingAnyMoreIsNoticed(t *testing.T) {
+	node := startAlone(t, t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := node.server.DisableJetStream(); err != nil { // as the server does to itself when it cannot write
+		t.Fatal(err)
+	}
+	if err := node.Watch(ctx); err == nil {
+		t.Error("nobody noticed")
+	}
+	if err := node.Ready(); err == nil {
+		t.Error("it says that it is ready")
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := node.Watch(ended); err != nil {
+		t.Errorf("the watch was ended, and says %v", err)
+	}
+}
+
 func TestNobodyIsLetInWithoutPasswordAndTLS(t *testing.T) {
 	c := newCluster(t, 3)
 	config := c.nodes[0].config
