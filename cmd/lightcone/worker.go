@@ -52,14 +52,14 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	logger := flags.logger(command)
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
+	if err := flags.ledger.check(); err != nil {
+		return err
+	}
 	spec, err := functionFor(flags.function)
 	if err != nil {
 		return usagef("--function %s: %w", flags.function, err)
 	}
 	spec.UsePort = flags.onPort
-	if err := flags.ledger.check(); err != nil {
-		return err
-	}
 	fleetKey, operator, err := flags.keys()
 	if err != nil {
 		return err
