@@ -6,14 +6,13 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"lightcone"
 	"lightcone/functions"
-	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
 	"lightcone/gateway/admission"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
@@ -81,56 +80,26 @@ func untilReady(ctx context.Context, ready func() error) error {
 	}
 }
 
-// queuedRunner runs queued calls in a supervisor's idle slots, and counts them for
-// their tenants, and their inputs' crimes, as a gateway does for calls that wait.
-type queuedRunner struct {
-	worker *supervisor.Supervisor
-	known  *threshold
-}
-
-// run is queue.WorkConfig.Run.
-func (r queuedRunner) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-	if found := r.known.quarantine.Quarantined(call); found != nil {
-		return found
-	}
-	err := r.worker.RunUntil(ctx, call, answer)
-	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
-	outcome := admission.Untold
-	if err == nil {
-		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
-	} else {
-		switch problem.Of(err).Kind {
-		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
+// counted is attempt, and counts what it used for its tenant, as a gateway does for a
+// call that waits.
+func (t *threshold) counted(attempt attempt) attempt {
+	return func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		err := attempt(ctx, call, answer)
+		used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
+		outcome := admission.Untold
+		switch {
+		case err == nil:
+			outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
+		case gateway.KilledSlot(err):
 			outcome = admission.Crashed
-			r.known.quarantine.Strike(call)
-		case problem.DeadlineExceeded, problem.Cancelled:
 		default:
-			return err // the function has not seen it
-		}
-	}
-	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
-	return err
-}
-
-// start takes queued calls for all functions. Its stop takes no more, and lets those
-// that run finish.
-func (r queuedRunner) start(group *run.Group, client *queue.Client, specs []functions.Spec, slots int) run.Stop {
-	ctx, cancel := context.WithCancel(context.Background())
-	var working sync.WaitGroup
-	for _, spec := range specs {
-		working.Go(func() {
-			err := client.Work(ctx, queue.WorkConfig{
-				Function: spec.Name, AtOnce: slots, Run: r.run,
-				Room: func() bool { return r.worker.Room(spec.Name) },
-			})
-			if err != nil {
-				group.Fail("queued calls", err)
+			switch problem.Of(err).Kind {
+			case problem.DeadlineExceeded, problem.Cancelled:
+			default:
+				return err // the function has not seen it
 			}
-		})
-	}
-	return func(context.Context) error {
-		cancel()
-		working.Wait()
-		return nil
+		}
+		t.tenants.Record(call.Tenant, outcome, used, time.Now())
+		return err
 	}
 }
