@@ -31,6 +31,7 @@ build: install-build ## Build the executables into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 $(go_build) -o bin/lightcone ./cmd/lightcone
 	CGO_ENABLED=1 $(go_build) -o bin/lightcone-resize ./cmd/lightcone-resize
+	CGO_ENABLED=1 $(go_build) -o bin/lightcone-billing ./cmd/lightcone-billing
 
 run: install-run build ## Install what is missing, build, and run everything on this machine (Ctrl-C stops it)
 	bin/lightcone dev --data lightcone-data --sample $(sample) $(ARGS)
@@ -51,7 +52,7 @@ check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	go mod verify
 
 release: build ## Pack the executables for Nomad to fetch: bin/lightcone.tar.gz, and its SHA-256
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize | gzip -n1 >bin/lightcone.tar.gz
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize lightcone-billing | gzip -n1 >bin/lightcone.tar.gz
 	sha256sum bin/lightcone.tar.gz
 
 cluster: install-cluster release agents ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)
@@ -77,11 +78,12 @@ bench: install-bench build ## Measure on real photographs; ARGS='…' goes to th
 clean: ## Remove what the build made (not lightcone-data, which is yours)
 	rm -rf bin bench.json
 
-# Not listed. Consul and Nomad are built once, if they are not installed.
+# Not listed. Consul, Nomad and an S3 server are built once, if they are not installed.
 agents: install-build
 	@mkdir -p bin
 	@ln -sf "$$(internal/tools/agent consul)" bin/consul
 	@ln -sf "$$(internal/tools/agent nomad)" bin/nomad
+	@ln -sf "$$(internal/tools/agent versitygw)" bin/versitygw
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:

@@ -220,8 +220,8 @@ func TestContentKeysDiffer(t *testing.T) {
 		}
 		seen[key] = test.name
 	}
-	if keyOf(t, "s", "a") != keyOf(t, "s", "a") {
-		t.Error("the same call has two keys")
+	if first, again := keyOf(t, "s", "a"), keyOf(t, "s", "a"); first != again {
+		t.Errorf("the same call has two keys, %s and %s", first, again)
 	}
 }
 

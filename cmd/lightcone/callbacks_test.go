@@ -120,7 +120,7 @@ func TestDevCallsBack(t *testing.T) {
 	}
 
 	tenant := listenAt(t, "127.0.0.1:0", welcomes)
-	accepted, text := d.ask(t, "POST", "/async-function/resize?width=303", bytes.NewReader(readBytes(t, photo)), "X-Callback-Url", tenant.URL+"/done?of=photo")
+	accepted, text := d.request(t, "POST", "/async-function/resize?width=303", bytes.NewReader(readBytes(t, photo)), "X-Callback-Url", tenant.URL+"/done?of=photo")
 	if accepted.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", accepted.Status, text)
 	}
@@ -144,7 +144,7 @@ func TestDevCallsBack(t *testing.T) {
 		w.Header().Set("Location", inside.URL+"/admin")
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
-	if accepted, text := d.ask(t, "POST", "/async-function/echo", nil, "X-Callback-Url", redirecting.URL); accepted.StatusCode != http.StatusAccepted {
+	if accepted, text := d.request(t, "POST", "/async-function/echo", nil, "X-Callback-Url", redirecting.URL); accepted.StatusCode != http.StatusAccepted {
 		t.Fatalf("%s %s", accepted.Status, text)
 	}
 	within(t, "it is given up", func() bool { return attempts("given-up") == 1 })
@@ -153,7 +153,7 @@ func TestDevCallsBack(t *testing.T) {
 	}
 
 	for _, url := range []string{inside.URL, "http://127.0.0.3/", "http://2130706434/", "http://0x7f.2/", "http://[::1]/", "http://[::ffff:127.0.0.2]/", "http://169.254.169.254/latest"} {
-		refused, text := d.ask(t, "POST", "/async-function/echo", nil, "X-Callback-Url", url)
+		refused, text := d.request(t, "POST", "/async-function/echo", nil, "X-Callback-Url", url)
 		if refused.StatusCode != http.StatusBadRequest || !strings.Contains(text, "X-Callback-Url") {
 			t.Errorf("a callback to %s: %s %s", url, refused.Status, text)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"os"
 	"time"
@@ -19,12 +18,10 @@ import (
 	"lightcone/queue/operate"
 )
 
-// withDeadLetters adds the dead letters' pages to others, by pattern.
-func withDeadLetters(pages map[string]http.Handler, letters operate.DeadLetters, logger *slog.Logger) map[string]http.Handler {
-	all := maps.Clone(pages)
-	all["/v1/deadletters"] = operate.Routes(letters, logger)
-	all["/v1/deadletters/"] = all["/v1/deadletters"]
-	return all
+// deadLetterPages are the dead letters' pages, by pattern.
+func deadLetterPages(letters operate.DeadLetters, logger *slog.Logger) map[string]http.Handler {
+	routes := operate.Routes(letters, logger)
+	return map[string]http.Handler{"/v1/deadletters": routes, "/v1/deadletters/": routes}
 }
 
 func newDeadLetterCommand() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -162,11 +163,13 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return serve(group, "gateway", flags.api, "--api", door.Serve, door.Shutdown)
 	})
+	pages := managed(manager, known.quarantine)
+	maps.Copy(pages, deadLetterPages(queued, logger.With("component", "dead letters")))
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return worker.Status(), worker.Ready() },
-			api:   withDeadLetters(managed(manager, known.quarantine), queued, logger.With("component", "dead letters")),
+			api:   pages,
 		})
 	})
 	// A start that failed has ended the group; Wait then tells why.

@@ -163,6 +163,13 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 		}
 		return node.Stop, nil
 	})
+	_ = group.Start(ctx, "node's watch", func(context.Context) (run.Stop, error) {
+		return inBackground(func(ctx context.Context) {
+			if err := node.Watch(ctx); err != nil {
+				group.Fail("node", err)
+			}
+		}), nil
+	})
 	if flags.peersService != "" {
 		catalogue, err := consul.Connect(consul.Config{Logger: logger})
 		if err != nil {
@@ -201,6 +208,7 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 				err := errors.Join(node.Ready(), client.Ready())
 				return map[string]string{"node": node.Name(), "lacks": text(err)}, err
 			},
+			api:     deadLetterPages(client, logger.With("component", "dead letters")),
 			operate: map[string]func(http.ResponseWriter){"GET " + backlogPath: func(w http.ResponseWriter) { writeBacklogs(w, client) }},
 		})
 	})

@@ -52,7 +52,7 @@ func FreePorts(count int) ([]int, error) {
 	return nil, fmt.Errorf("only %d of %d ports are free in 10000 to 31999 after 1000 tries", len(ports), count)
 }
 
-// Agent is the path of the executable of Consul ("consul") or Nomad ("nomad"),
+// Agent is the path of the executable of Consul ("consul"), Nomad ("nomad") or versitygw,
 // which is built when the machine has none.
 func Agent(t testing.TB, name string) string {
 	t.Helper()
