@@ -12,7 +12,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
-	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
 	"lightcone/gateway/admission"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
@@ -46,7 +46,7 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 			client.Close()
 			return node.Stop(ctx)
 		}
-		return stop, untilReady(ctx, client.Ready)
+		return stop, untilReady(ctx, queueStartBound, client.Ready)
 	})
 	return client, err
 }
@@ -61,9 +61,9 @@ func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
 	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
 }
 
-// untilReady waits until ready is nil, or queueStartBound is over.
-func untilReady(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, queueStartBound)
+// untilReady waits until ready is nil, or the bound is over.
+func untilReady(ctx context.Context, bound time.Duration, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
@@ -80,33 +80,26 @@ func untilReady(ctx context.Context, ready func() error) error {
 	}
 }
 
-// countedAttempts count what queued calls use for their tenants, and their inputs'
-// crimes, as a gateway does for calls that wait.
-type countedAttempts struct {
-	worker *supervisor.Supervisor
-	known  *threshold
-}
-
-// run is an attempt.
-func (r countedAttempts) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-	if found := r.known.quarantine.Quarantined(call); found != nil {
-		return found
-	}
-	err := r.worker.RunUntil(ctx, call, answer)
-	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
-	outcome := admission.Untold
-	if err == nil {
-		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
-	} else {
-		switch problem.Of(err).Kind {
-		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
+// counted is attempt, and counts what it used for its tenant, as a gateway does for a
+// call that waits.
+func (t *threshold) counted(attempt attempt) attempt {
+	return func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		err := attempt(ctx, call, answer)
+		used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
+		outcome := admission.Untold
+		switch {
+		case err == nil:
+			outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
+		case gateway.KilledSlot(err):
 			outcome = admission.Crashed
-			r.known.quarantine.Strike(call)
-		case problem.DeadlineExceeded, problem.Cancelled:
 		default:
-			return err // the function has not seen it
+			switch problem.Of(err).Kind {
+			case problem.DeadlineExceeded, problem.Cancelled:
+			default:
+				return err // the function has not seen it
+			}
 		}
+		t.tenants.Record(call.Tenant, outcome, used, time.Now())
+		return err
 	}
-	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
-	return err
 }
