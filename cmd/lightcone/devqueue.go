@@ -12,7 +12,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
-	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
 	"lightcone/gateway/admission"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
@@ -80,33 +80,26 @@ func untilReady(ctx context.Context, ready func() error) error {
 	}
 }
 
-// countedAttempts count what queued calls use for their tenants, and their inputs'
-// crimes, as a gateway does for calls that wait.
-type countedAttempts struct {
-	worker *supervisor.Supervisor
-	known  *threshold
-}
-
-// run is an attempt.
-func (r countedAttempts) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-	if found := r.known.quarantine.Quarantined(call); found != nil {
-		return found
-	}
-	err := r.worker.RunUntil(ctx, call, answer)
-	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
-	outcome := admission.Untold
-	if err == nil {
-		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
-	} else {
-		switch problem.Of(err).Kind {
-		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
+// counted is attempt, and counts what it used for its tenant, as a gateway does for a
+// call that waits.
+func (t *threshold) counted(attempt attempt) attempt {
+	return func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		err := attempt(ctx, call, answer)
+		used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
+		outcome := admission.Untold
+		switch {
+		case err == nil:
+			outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
+		case gateway.KilledSlot(err):
 			outcome = admission.Crashed
-			r.known.quarantine.Strike(call)
-		case problem.DeadlineExceeded, problem.Cancelled:
 		default:
-			return err // the function has not seen it
+			switch problem.Of(err).Kind {
+			case problem.DeadlineExceeded, problem.Cancelled:
+			default:
+				return err // the function has not seen it
+			}
 		}
+		t.tenants.Record(call.Tenant, outcome, used, time.Now())
+		return err
 	}
-	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
-	return err
 }

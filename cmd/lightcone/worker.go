@@ -14,6 +14,7 @@ import (
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/functions/wire"
+	"lightcone/gateway/quarantine"
 	"lightcone/internal/run"
 	"lightcone/queue"
 )
@@ -31,9 +32,10 @@ func newWorkerCommand(flags *workerFlags) *cobra.Command {
 	command := serviceCommand("worker", "Run a function's processes and take calls for it from gateways",
 		`Run the processes of one function, confined and metered, and take calls for it
 from gateways. Nomad starts it (jobs/worker.nomad.hcl). With a queue, slots that
-these calls leave idle run queued ones, except for a reserve of a quarter. SIGTERM lets
-the calls that run finish; those that come meanwhile are sent elsewhere by their
-gateways, and no more are taken from the queue.`,
+these calls leave idle run queued ones, except for a reserve of a quarter, and never an
+input that has killed two: Consul has what other workers and gateways know of that.
+SIGTERM lets the calls that run finish; those that come meanwhile are sent elsewhere by
+their gateways, and no more are taken from the queue.`,
 		func(command *cobra.Command) error { return worker(command, *flags) })
 	f := command.Flags()
 	flags.serviceFlags.register(f)
@@ -59,8 +61,8 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	if err != nil {
 		return err
 	}
-	var catalogue *consul.Client // where the queue is; workers need it for nothing else
-	if flags.queue.service != "" {
+	var catalogue *consul.Client // where the queue is, and what queued calls must not be run; workers need it for nothing else
+	if flags.queue.enabled() {
 		if catalogue, err = consul.Connect(consul.Config{Logger: logger}); err != nil {
 			return err
 		}
@@ -87,13 +89,21 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		})
 	})
 	if flags.queue.enabled() {
+		var book *quarantine.Book
+		_ = group.Start(ctx, "quarantine", func(context.Context) (_ run.Stop, err error) {
+			store := consul.NewDocuments(catalogue, quarantinePrefix, true) // workers are many: their reads go to all of Consul's servers
+			if book, err = quarantine.New(workerQuarantine(), store, registry, logger.With("component", "quarantine")); err != nil {
+				return nil, err
+			}
+			return inBackground(book.Run), nil
+		})
 		var client *queue.Client
 		_ = group.Start(ctx, "queue", func(context.Context) (stop run.Stop, err error) {
 			client, stop, err = flags.queue.connect(catalogue, workerService(spec.Name), logger)
 			return stop, err
 		})
 		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-			return workOnQueue(ctx, group, client, workers, workers.RunUntil), nil
+			return workOnQueue(ctx, group, client, workers, guarded(book, workers.RunUntil)), nil
 		})
 	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
@@ -101,6 +111,15 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		return serve(group, "calls", flags.listen, "--listen", server.Serve, server.Shutdown)
 	})
 	return group.Wait(ctx)
+}
+
+// workerQuarantine is for workers, of which a region has many more than gateways: each
+// writes a strike in ten seconds on average, and leaves the documents that have expired
+// to the gateways.
+func workerQuarantine() quarantine.Config {
+	config := quarantine.DefaultConfig()
+	config.SharesPerSecond, config.Burst, config.SweepEvery = 0.1, 8, time.Hour
+	return config
 }
 
 // serveManagement serves the operator's listener as a component of group.
