@@ -31,6 +31,7 @@ build: install-build ## Build the executables into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 $(go_build) -o bin/lightcone ./cmd/lightcone
 	CGO_ENABLED=1 $(go_build) -o bin/lightcone-resize ./cmd/lightcone-resize
+	CGO_ENABLED=1 $(go_build) -o bin/lightcone-billing ./cmd/lightcone-billing
 
 run: install-run build ## Install what is missing, build, and run everything on this machine (Ctrl-C stops it)
 	bin/lightcone dev --data lightcone-data --sample $(sample) $(ARGS)
@@ -51,7 +52,7 @@ check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	go mod verify
 
 release: build ## Pack the executables for Nomad to fetch: bin/lightcone.tar.gz, and its SHA-256
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize | gzip -n1 >bin/lightcone.tar.gz
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize lightcone-billing | gzip -n1 >bin/lightcone.tar.gz
 	sha256sum bin/lightcone.tar.gz
 
 cluster: install-cluster release agents ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)

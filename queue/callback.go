@@ -28,8 +28,8 @@ type Callback struct {
 // Verdict is what an attempt at a callback came to.
 type Verdict struct {
 	Done      bool          // there is to be no other: it was delivered, or given up
-	After     time.Duration // of one that is not Done: the least wait before the next
-	Uncounted bool          // of one that is not Done: nothing was attempted, and the next has the same number
+	After     time.Duration // of one that is not Done: how long to wait before the next
+	Uncounted bool          // of one that is not Done: nothing was attempted; the next has the same number, and the wait doubles each time, up to 64 times After
 }
 
 // deliverer is the consumer that all who deliver share; deliverWait is when a callback
@@ -129,18 +129,28 @@ func (c *Client) deliver(ctx context.Context, m jetstream.Msg, deliver func(cont
 	verdict := deliver(within, news)
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), tryFor)
 	defer cancel()
+	wait := verdict.After
 	switch {
 	case verdict.Done:
 		if err := m.DoubleAck(ending); err != nil {
 			c.logger.Warn("a callback may be delivered again", "call", n.Invocation.ID, "error", err)
 		}
 		return
-	case !verdict.Uncounted:
+	case verdict.Uncounted:
+		wait = postponement(wait, about.NumDelivered)
+	default:
 		if err := c.store.setTried(ending, about.Sequence.Stream, news.Attempt); err != nil {
 			c.logger.Warn("an attempt at a callback is not counted", "call", n.Invocation.ID, "error", err)
 		}
 	}
-	_ = m.NakWithDelay(verdict.After)
+	_ = m.NakWithDelay(wait)
+}
+
+// postponement is the wait of a callback that there was no place for, which has been
+// handed out so often: longer each time, up to 64 times. For what comes again is handed
+// out before what is new, and thousands of one tenant's must not keep out the others'.
+func postponement(after time.Duration, deliveries uint64) time.Duration {
+	return after << min(max(deliveries, 1)-1, 6)
 }
 
 // triesSubject has how many attempts there were at the callback whose message has that

@@ -120,3 +120,11 @@ func TestOnlyAttemptsAtACallbackCount(t *testing.T) {
 		t.Errorf("the last attempt came %v after the one before, want %v or more", last.Sub(before), wait)
 	}
 }
+
+func TestCallbacksThatAreInTheWayWaitLonger(t *testing.T) {
+	for deliveries, want := range map[uint64]time.Duration{0: 1, 1: 1, 2: 2, 3: 4, 7: 64, 8: 64, 1 << 40: 64} {
+		if got := postponement(time.Second, deliveries); got != want*time.Second {
+			t.Errorf("after %d deliveries: %v, want %v", deliveries, got, want*time.Second)
+		}
+	}
+}

@@ -254,3 +254,23 @@ func eventuallyEnsure(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	eventually(t, "the streams", func(ctx context.Context) error { return ensure(ctx, js, small(3)) })
 }
+
+// leader is the node that leads a stream.
+func (c *testCluster) leader(js jetstream.JetStream, stream string) (leads *testNode) {
+	c.t.Helper()
+	eventually(c.t, "a leader of "+stream, func(ctx context.Context) error {
+		handle, err := js.Stream(ctx, stream)
+		if err != nil {
+			return err
+		}
+		cluster := handle.CachedInfo().Cluster
+		for _, node := range c.nodes {
+			if cluster != nil && node.process != nil && seatOf(cluster.Leader) == node.config.Seat {
+				leads = node
+				return nil
+			}
+		}
+		return fmt.Errorf("it is led by nobody: %+v", cluster)
+	})
+	return leads
+}

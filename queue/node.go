@@ -154,6 +154,24 @@ func (n *Node) Ready() error {
 	return nil
 }
 
+// Watch returns nil when ctx ends, or else why the node does nothing any more and must
+// be started again: its disk was full or failed, or the others have removed it because
+// its seat was taken while it was away. It has said so in its log.
+func (n *Node) Watch(ctx context.Context) error {
+	ticker := time.NewTicker(tendEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if !n.server.JetStreamEnabled() {
+				return fmt.Errorf("the queue node %s has stopped to keep anything: its disk is full or has failed, or its seat was taken", n.name)
+			}
+		}
+	}
+}
+
 // Stop gives what the node leads to others, and ends it. When ctx ends before, the
 // node is ended at once, which loses nothing that was accepted.
 func (n *Node) Stop(ctx context.Context) error {

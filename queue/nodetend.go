@@ -25,6 +25,7 @@ type tender struct {
 	node           *Node
 	system, client *nats.Conn
 	streams        jetstream.JetStream
+	silent         silence // members, while this node leads; of run alone
 	stop           context.CancelFunc
 	done           chan struct{}
 
@@ -34,7 +35,7 @@ type tender struct {
 
 // tend begins to look after n, in its own process.
 func tend(n *Node) (*tender, error) {
-	t := &tender{node: n, done: make(chan struct{}), lacked: errors.New("it has not looked at its streams yet")}
+	t := &tender{node: n, silent: make(silence), done: make(chan struct{}), lacked: errors.New("it has not looked at its streams yet")}
 	var err error
 	if t.system, err = t.connect(systemUser); err != nil {
 		return nil, err
@@ -128,6 +129,7 @@ func hasCopy(cluster *jetstream.ClusterInfo, name string) bool {
 // node leads it. What they kept is then copied to who took the seat.
 func (t *tender) removeLeftovers(ctx context.Context) {
 	if !t.node.server.JetStreamIsLeader() {
+		t.silent = make(silence)
 		return
 	}
 	state, err := t.node.server.Jsz(&server.JSzOptions{})
@@ -136,9 +138,12 @@ func (t *tender) removeLeftovers(ctx context.Context) {
 	}
 	members := []member{{name: t.node.name, current: true}}
 	for _, replica := range state.Meta.Replicas {
+		// 0 is never: so it is of who has not said a word since this node leads. Whether
+		// the server calls it offline, too, depends on how it left.
+		heard := replica.Active > 0 && replica.Active < goneAfter
 		members = append(members, member{
 			id: replica.Peer, name: knownName(replica.Name),
-			gone: replica.Offline || replica.Active > goneAfter, current: replica.Current,
+			gone: t.silent.gone(replica.Peer, heard, time.Now()), current: replica.Current,
 		})
 	}
 	for _, m := range leftovers(members, t.node.config.Routes.Size) {

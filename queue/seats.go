@@ -1,6 +1,9 @@
 package queue
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // member is a node as the leader of the cluster sees it.
 type member struct {
@@ -31,6 +34,24 @@ func leftovers(members []member, seats int) []member {
 		}
 	}
 	return left
+}
+
+// silence is since when members have not been heard of.
+type silence map[string]time.Time
+
+// gone notes whether a member was heard of lately, and says whether it has been silent
+// for goneAfter. A leader that is new has heard of nobody yet.
+func (s silence) gone(id string, heard bool, now time.Time) bool {
+	since, silent := s[id]
+	switch {
+	case heard:
+		delete(s, id)
+		return false
+	case !silent:
+		s[id] = now
+		return false
+	}
+	return now.Sub(since) >= goneAfter
 }
 
 // knownName is a node's name, or "" when the server says that it does not know it.

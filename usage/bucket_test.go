@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"lightcone/internal/testbed"
+	"lightcone/usage/store"
 )
 
 // failing is a way to a real S3 server on which half of the requests fail: refused
@@ -189,17 +191,18 @@ func TestALongObjectInS3(t *testing.T) {
 	for i := range content {
 		content[i] = byte(i >> 10)
 	}
-	for round, want := range []bool{true, false} {
-		stored, err := s.put(t.Context(), "usage/long.parquet", content, true)
-		if stored != want || err != nil {
-			t.Fatalf("round %d: stored %v, %v", round, stored, err)
+	for range 2 {
+		if err := s.WriteNew(t.Context(), "usage/long.parquet", content); err != nil {
+			t.Fatal(err)
 		}
 	}
-	there, err := s.has(t.Context(), "usage/long.parquet", content)
-	content[len(content)-1]++
-	other, otherErr := s.has(t.Context(), "usage/long.parquet", content)
-	if !there || other || err != nil || otherErr != nil {
-		t.Errorf("there: %v, %v; with another byte: %v, %v", there, err, other, otherErr)
+	other := append(bytes.Clone(content[1:]), 1)
+	if err := s.WriteNew(t.Context(), "usage/long.parquet", other); !errors.Is(err, store.ErrExists) {
+		t.Errorf("another of that name: %v", err)
+	}
+	there, err := s.Read(t.Context(), "usage/long.parquet", store.LongestObject)
+	if !bytes.Equal(there, content) || err != nil {
+		t.Errorf("%d bytes: %v", len(there), err)
 	}
 }
 
@@ -229,14 +232,14 @@ func TestAFolderWithManyNodes(t *testing.T) {
 	for _, node := range []string{"a", "a-b", "a-c", "b"} {
 		for sequence := range uint64(3) {
 			o := Object{Node: node, Hour: past, Sequence: sequence}
-			if _, err := s.put(t.Context(), o.Key(), encodeRecords(t, o, records(want, want+2)), true); err != nil {
+			if err := s.WriteNew(t.Context(), o.Key(), encodeRecords(t, o, records(want, want+2))); err != nil {
 				t.Fatal(err)
 			}
 			want += 2
 		}
 	}
-	for _, stray := range []string{HourPrefix(past) + "notes.txt", HourPrefix(past) + "node=a/1.parquet", HourPrefix(past) + "node=a/00000000000000000001.parquet.18a1.tmp"} {
-		if _, err := s.put(t.Context(), stray, []byte("x"), true); err != nil {
+	for _, stray := range []string{HourPrefix(past) + "notes.txt", HourPrefix(past) + "node=a/1.parquet"} {
+		if err := s.WriteNew(t.Context(), stray, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}

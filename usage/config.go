@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Dir    string // of this ledger alone; made if it is missing
 	Node   string // unique among all that write to the bucket; see ValidateNode
-	Bucket string // file:///folder, or s3://bucket?region=…&endpoint=…; see the package comment; "" = the folder "store" in Dir
+	Bucket string // as store.Open takes it: a folder, or s3://bucket?region=…; "" = the folder "store" in Dir
 
 	SealBytes int64         // a segment's length, 64 KiB to 64 MiB; 0 = 16 MiB: some 180 000 records
 	SealAge   time.Duration // a segment is sealed when its first record is so old; 0 = 1 min
@@ -39,7 +39,7 @@ const (
 // withDefaults fills in what was left zero.
 func (c Config) withDefaults() Config {
 	if c.Bucket == "" {
-		c.Bucket = "file://" + filepath.ToSlash(filepath.Join(c.Dir, "store"))
+		c.Bucket = filepath.Join(c.Dir, "store")
 	}
 	if c.SealBytes == 0 {
 		c.SealBytes = defaultSealBytes

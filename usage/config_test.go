@@ -12,14 +12,14 @@ import (
 func TestConfigurationsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for what, spoil := range map[string]func(*Config){
-		"absolute":    func(c *Config) { c.Dir = "here" },
-		"node":        func(c *Config) { c.Node = "Gateway/1" },
-		"logger":      func(c *Config) { c.Logger = nil },
-		"segments of": func(c *Config) { c.SealBytes = 10 },
-		"sealing":     func(c *Config) { c.SealAge = -1 },
-		"syncing":     func(c *Config) { c.SyncEvery = time.Hour },
-		"at least 4":  func(c *Config) { c.MaxDiskBytes = c.SealBytes },
-		"want file":   func(c *Config) { c.Bucket = "ftp://host/usage" },
+		"absolute":      func(c *Config) { c.Dir = "here" },
+		"node":          func(c *Config) { c.Node = "Gateway/1" },
+		"logger":        func(c *Config) { c.Logger = nil },
+		"segments of":   func(c *Config) { c.SealBytes = 10 },
+		"sealing":       func(c *Config) { c.SealAge = -1 },
+		"syncing":       func(c *Config) { c.SyncEvery = time.Hour },
+		"at least 4":    func(c *Config) { c.MaxDiskBytes = c.SealBytes },
+		"want a folder": func(c *Config) { c.Bucket = "ftp://host/usage" },
 	} {
 		config, _ := configFor(t, t.TempDir())
 		spoil(&config)

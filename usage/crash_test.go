@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 var errDead = errors.New("this process is dead")
@@ -17,7 +18,7 @@ var errDead = errors.New("this process is dead")
 // mortal is a bucket whose user dies at a step: before a request, or when it is
 // done and nobody has heard. Nothing that comes later has any effect.
 type mortal struct {
-	*store
+	*store.Bucket
 	mu    sync.Mutex
 	steps int // still to be taken
 	dead  chan struct{}
@@ -34,26 +35,25 @@ func (m *mortal) step() error {
 	return nil
 }
 
-func (m *mortal) put(ctx context.Context, key string, content []byte, once bool) (bool, error) {
+func (m *mortal) WriteNew(ctx context.Context, key string, body []byte) error {
 	if err := m.step(); err != nil {
-		return false, err
+		return err
 	}
-	stored, err := m.store.put(ctx, key, content, once)
-	return stored, errors.Join(err, m.step())
+	return errors.Join(m.Bucket.WriteNew(ctx, key, body), m.step())
 }
 
-func (m *mortal) has(ctx context.Context, key string, content []byte) (bool, error) {
+func (m *mortal) Write(ctx context.Context, key string, body []byte) error {
 	if err := m.step(); err != nil {
-		return false, err
+		return err
 	}
-	return m.store.has(ctx, key, content)
+	return errors.Join(m.Bucket.Write(ctx, key, body), m.step())
 }
 
-func (m *mortal) read(ctx context.Context, key string) ([]byte, error) {
+func (m *mortal) Read(ctx context.Context, key string, most int64) ([]byte, error) {
 	if err := m.step(); err != nil {
 		return nil, err
 	}
-	return m.store.read(ctx, key)
+	return m.Bucket.Read(ctx, key, most)
 }
 
 // Whatever step of its shipping a process is killed at, as often as it may be, every
@@ -66,7 +66,7 @@ func TestTheShipperIsKilledAtAnyStep(t *testing.T) {
 		s := bucketOf(t, config)
 		var all []lightcone.UsageRecord
 		for life := range 3 {
-			m := &mortal{store: s, steps: steps, dead: make(chan struct{})}
+			m := &mortal{Bucket: s, steps: steps, dead: make(chan struct{})}
 			l, err := open(config.withDefaults(), m)
 			if err != nil {
 				t.Fatal(err)
@@ -125,7 +125,7 @@ func TestAStartLeavesClosedHoursAlone(t *testing.T) {
 	if err := halt(l); err != nil {
 		t.Fatal(err)
 	}
-	m := &mortal{store: s, steps: 1000, dead: make(chan struct{})}
+	m := &mortal{Bucket: s, steps: 1000, dead: make(chan struct{})}
 	if l, err = open(config, m); err != nil {
 		t.Fatal(err)
 	}
@@ -160,6 +160,12 @@ func TestTheSameRecordsInOtherBytes(t *testing.T) {
 	a := encodeRecords(t, o, records(0, 600))
 	if again := encodeRecords(t, o, records(0, 600)); !bytes.Equal(a, again) {
 		t.Error("the same records make other bytes")
+	}
+	e := NewEncoder() // which must make of its second object what it made of its first
+	for range 2 {
+		if again := encodeWith(t, e, o, records(0, 600)); !bytes.Equal(a, again) {
+			t.Error("an encoder that was used makes other bytes")
+		}
 	}
 	if same, readable := sameRows(a, encodeRecords(t, o, records(0, 600)), o); !same || !readable {
 		t.Error("the same records are not the same")

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 // ErrFull is in the errors of Full and Append when records cannot be kept until
@@ -27,7 +28,7 @@ var ErrStopped = errors.New("the usage ledger is stopped")
 type Ledger struct {
 	config  Config
 	store   objects
-	bucket  *store // what store is, but in tests
+	bucket  *store.Bucket // what store is, but in tests
 	tally   *tally
 	metrics *metrics
 	lock    *os.File
@@ -81,25 +82,25 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 		return nil, err
 	}
 	config = config.withDefaults()
-	bucket, err := openStore(ctx, config.Bucket)
+	bucket, err := store.Open(ctx, config.Bucket)
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
 	l, err := open(config, bucket)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("usage: open the ledger in %s: %w", config.Dir, err), bucket.close())
+		return nil, errors.Join(fmt.Errorf("usage: open the ledger in %s: %w", config.Dir, err), bucket.Close())
 	}
 	l.bucket = bucket
 	return l, nil
 }
 
 // open is Open for any store.
-func open(config Config, store objects) (_ *Ledger, err error) {
+func open(config Config, bucket objects) (_ *Ledger, err error) {
 	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
 		return nil, err
 	}
 	l := &Ledger{
-		config: config, store: store,
+		config: config, store: bucket,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
 		quit:   make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
@@ -296,7 +297,7 @@ func (l *Ledger) end(ctx context.Context) error {
 	l.metrics.unregister(l.config.Metrics)
 	failed = errors.Join(failed, l.tally.close(unsealed == 0), l.lock.Close())
 	if l.bucket != nil {
-		failed = errors.Join(failed, l.bucket.close())
+		failed = errors.Join(failed, l.bucket.Close())
 	}
 	return failed
 }

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 // abandon ends a ledger as SIGKILL does, as far as files are concerned: what is being
@@ -37,21 +39,22 @@ func abandon(l *Ledger) {
 		l.metrics.unregister(l.config.Metrics)
 		_, _ = l.tally.close(false), l.lock.Close()
 		if l.bucket != nil {
-			_ = l.bucket.close()
+			_ = l.bucket.Close()
 		}
 	})
 }
 
 // stored are the rows of all objects in a bucket, by key.
-func stored(t testing.TB, s *store) map[string][]lightcone.UsageRecord {
+func stored(t testing.TB, s *store.Bucket) map[string][]lightcone.UsageRecord {
 	t.Helper()
 	all := make(map[string][]lightcone.UsageRecord)
-	err := s.list(context.Background(), "usage/", func(key string) error {
+	err := s.List(context.Background(), "usage/", func(listed store.Object) error {
+		key := listed.Key
 		o, ok := ParseObject(key)
 		if !ok {
 			t.Errorf("a ledger does not name objects %s", key)
 		}
-		content, err := s.read(context.Background(), key)
+		content, err := s.Read(context.Background(), key, store.LongestObject)
 		if err != nil {
 			return err
 		}
@@ -67,15 +70,15 @@ func stored(t testing.TB, s *store) map[string][]lightcone.UsageRecord {
 }
 
 // counts are all counts in a bucket, by key.
-func counts(t testing.TB, s *store) map[string]Counts {
+func counts(t testing.TB, s *store.Bucket) map[string]Counts {
 	t.Helper()
 	all := make(map[string]Counts)
-	err := s.list(context.Background(), "counts/", func(key string) error {
-		content, err := s.read(context.Background(), key)
+	err := s.List(context.Background(), "counts/", func(listed store.Object) error {
+		content, err := s.Read(context.Background(), listed.Key, mostCounts)
 		if err != nil {
 			return err
 		}
-		all[key], err = ParseCounts(content)
+		all[listed.Key], err = ParseCounts(content)
 		return err
 	})
 	if err != nil {
@@ -86,7 +89,7 @@ func counts(t testing.TB, s *store) map[string]Counts {
 
 // expectStored compares what a bucket has with what was appended, to the record, and
 // each object with what the counts say of it.
-func expectStored(t testing.TB, s *store, want []lightcone.UsageRecord) {
+func expectStored(t testing.TB, s *store.Bucket, want []lightcone.UsageRecord) {
 	t.Helper()
 	objects := stored(t, s)
 	var found []lightcone.UsageRecord
@@ -117,14 +120,14 @@ func expectStored(t testing.TB, s *store, want []lightcone.UsageRecord) {
 	}
 }
 
-// open opens the bucket of a test's ledger.
-func bucketOf(t testing.TB, config Config) *store {
+// bucketOf opens the bucket of a test's ledger.
+func bucketOf(t testing.TB, config Config) *store.Bucket {
 	t.Helper()
-	s, err := openStore(context.Background(), config.withDefaults().Bucket)
+	s, err := store.Open(context.Background(), config.withDefaults().Bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.close() })
+	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
@@ -305,20 +308,20 @@ func TestANameThatIsTaken(t *testing.T) {
 	o := Object{Node: "gw-1", Hour: past, Sequence: l.numbers.First}
 	other := encodeRecords(t, o, records(100, 103))
 	s := bucketOf(t, config)
-	if _, err := s.put(t.Context(), o.Key(), other, true); err != nil {
+	if err := s.WriteNew(t.Context(), o.Key(), other); err != nil {
 		t.Fatal(err)
 	}
 	if err := halt(l); err == nil || !strings.Contains(err.Error(), "1 segments") {
 		t.Errorf("stopped as if all was well: %v", err)
 	}
-	if there, err := s.has(t.Context(), o.Key(), other); !there || err != nil {
+	if there, err := s.Read(t.Context(), o.Key(), store.LongestObject); !bytes.Equal(there, other) || err != nil {
 		t.Error("the other object is gone", err)
 	}
 	if !strings.Contains(log.String(), "taken") {
 		t.Error("nothing is said")
 	}
 	// What is damaged there is no other ledger's work.
-	if _, err := s.put(t.Context(), o.Key(), other[:len(other)/2], false); err != nil {
+	if err := s.Write(t.Context(), o.Key(), other[:len(other)/2]); err != nil {
 		t.Fatal(err)
 	}
 	if err := halt(begin(t, config)); err != nil {

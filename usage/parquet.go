@@ -12,6 +12,7 @@ import (
 	"github.com/parquet-go/parquet-go/compress/zstd"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 // Row is a record as Parquet has it: the columns of an object.
@@ -44,11 +45,11 @@ func (r Row) Record() lightcone.UsageRecord {
 	}
 }
 
-// Encoder makes Parquet of rows, and keeps its buffers from one object to the
-// next. Make it with NewEncoder; it is for one goroutine.
+// Encoder makes Parquet of rows, and keeps its compressor and its rows from one
+// object to the next. Make it with NewEncoder; it is for one goroutine.
 type Encoder struct {
-	writer *parquet.GenericWriter[Row]
-	batch  [batchRows]Row
+	options []parquet.WriterOption
+	batch   [batchRows]Row
 }
 
 // Rows go in and out of Parquet so many at a time.
@@ -56,42 +57,46 @@ const batchRows = 512
 
 // NewEncoder is an Encoder of zstd-compressed Parquet.
 func NewEncoder() *Encoder {
-	return &Encoder{writer: parquet.NewGenericWriter[Row](io.Discard,
-		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.CreatedBy("lightcone", "1", "usage"))}
+	return &Encoder{options: []parquet.WriterOption{
+		parquet.Compression(&zstd.Codec{Level: zstd.SpeedFastest}), parquet.CreatedBy("lightcone", "1", "usage"),
+	}}
 }
 
 // Encode appends an object with these rows, and returns how many there were. The
 // same rows make the same bytes.
 func (e *Encoder) Encode(into *bytes.Buffer, o Object, rows iter.Seq[Row]) (int, error) {
-	e.writer.Reset(into)
+	// One writer an object: Reset wipes the columns' names, which all writers of one
+	// type share (parquet-go v0.32.0, format.ColumnMetaData.Reset).
+	writer := parquet.NewGenericWriter[Row](into, e.options...)
 	count, held := 0, 0
 	for row := range rows {
 		e.batch[held] = row
 		if held++; held == batchRows {
-			if _, err := e.writer.Write(e.batch[:]); err != nil {
+			if _, err := writer.Write(e.batch[:]); err != nil {
 				return 0, fmt.Errorf("write %s as Parquet: %w", o.Key(), err)
 			}
 			count, held = count+held, 0
 		}
 	}
-	if _, err := e.writer.Write(e.batch[:held]); err != nil {
+	if _, err := writer.Write(e.batch[:held]); err != nil {
 		return 0, fmt.Errorf("write %s as Parquet: %w", o.Key(), err)
 	}
 	count += held
-	e.writer.SetKeyValueMetadata("lightcone.node", o.Node)
-	e.writer.SetKeyValueMetadata("lightcone.seq", strconv.FormatUint(o.Sequence, 10))
-	e.writer.SetKeyValueMetadata("lightcone.rows", strconv.Itoa(count))
-	e.writer.SetKeyValueMetadata("lightcone.version", "1")
-	if err := e.writer.Close(); err != nil {
+	writer.SetKeyValueMetadata("lightcone.node", o.Node)
+	writer.SetKeyValueMetadata("lightcone.seq", strconv.FormatUint(o.Sequence, 10))
+	writer.SetKeyValueMetadata("lightcone.rows", strconv.Itoa(count))
+	writer.SetKeyValueMetadata("lightcone.version", "1")
+	if err := writer.Close(); err != nil {
 		return 0, fmt.Errorf("write %s as Parquet: %w", o.Key(), err)
 	}
 	return count, nil
 }
 
 // Decode visits an object's rows, and checks that it is the object that its key
-// says, whole: its metadata, its number of rows, and that each started in its hour.
-// The object may come from anywhere: what is damaged ends in an error that names
-// the key, whatever the Parquet library makes of it.
+// says, whole: every page's checksum, its metadata, its number of rows, and that each
+// started in its hour. The object may come from anywhere. The Parquet library is given
+// it only with a footer made of what was checked: one that is damaged can make it
+// write where it must not.
 func Decode(content []byte, o Object, visit func(*Row) error) (err error) {
 	defer func() {
 		if broken := recover(); broken != nil {
@@ -100,17 +105,16 @@ func Decode(content []byte, o Object, visit func(*Row) error) (err error) {
 			err = fmt.Errorf("read %s as Parquet: %w", o.Key(), err)
 		}
 	}()
-	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+	checked, err := store.Inspect(content, o.Node, o.Sequence)
 	if err != nil {
 		return err
 	}
-	for name, want := range map[string]string{
-		"lightcone.node": o.Node, "lightcone.seq": strconv.FormatUint(o.Sequence, 10), "lightcone.version": "1",
-		"lightcone.rows": strconv.FormatInt(file.NumRows(), 10),
-	} {
-		if got, _ := file.Lookup(name); got != want {
-			return fmt.Errorf("its %s is %q, want %q", name, got, want)
-		}
+	if content, err = checked.Parquet(); err != nil {
+		return err
+	}
+	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return err
 	}
 	reader := parquet.NewGenericReader[Row](file)
 	defer func() { _ = reader.Close() }()

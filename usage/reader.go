@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/usage/store"
 )
 
 // Reader adds up what the bucket has. Make it with OpenReader; its methods may be
@@ -18,10 +19,10 @@ type Reader struct {
 	most  int // call ids held at once
 }
 
-// listing is the bucket, as the reader needs it.
+// listing is the bucket, as the reader needs it: a store.Bucket, but in tests.
 type listing interface {
-	list(ctx context.Context, prefix string, visit func(key string) error) error
-	read(ctx context.Context, key string) ([]byte, error)
+	List(ctx context.Context, prefix string, visit func(store.Object) error) error
+	Read(ctx context.Context, key string, most int64) ([]byte, error)
 }
 
 const (
@@ -33,11 +34,11 @@ const (
 
 // OpenReader opens a bucket as Config.Bucket names it.
 func OpenReader(ctx context.Context, bucket string) (*Reader, error) {
-	s, err := openStore(ctx, bucket)
+	b, err := store.Open(ctx, bucket)
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	return &Reader{store: s, close: s.close, most: defaultMostCalls}, nil
+	return &Reader{store: b, close: b.Close, most: defaultMostCalls}, nil
 }
 
 // Close lets go of the bucket.
@@ -72,8 +73,8 @@ func (r *Reader) Sum(ctx context.Context, tenant lightcone.TenantID, period Peri
 	var damaged Damaged
 	for hour := HourOf(period.From); hour.Before(period.To); hour = hour.Add(time.Hour) {
 		var found []Object
-		err := r.store.list(ctx, HourPrefix(hour), func(key string) error {
-			if o, ok := ParseObject(key); ok && !left[o.Node][o.Sequence] {
+		err := r.store.List(ctx, HourPrefix(hour), func(listed store.Object) error {
+			if o, ok := ParseObject(listed.Key); ok && !left[o.Node][o.Sequence] {
 				found = append(found, o)
 			}
 			return nil
@@ -176,7 +177,7 @@ var errDamaged = errors.New("the object is damaged")
 // rowsOf are an object's rows of a tenant. The whole object is read and checked
 // before one of them counts: half of one never does.
 func (r *Reader) rowsOf(ctx context.Context, o Object, tenant lightcone.TenantID) ([]Row, error) {
-	content, err := r.store.read(ctx, o.Key())
+	content, err := r.store.Read(ctx, o.Key(), store.LongestObject)
 	if err != nil {
 		return nil, err
 	}

@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"lightcone/internal/retry"
+	"lightcone/usage/store"
 )
 
-// objects is the bucket, as the shipper needs it. Every method has its own deadline.
+// objects is the bucket, as the shipper needs it: a store.Bucket, but in tests.
 type objects interface {
-	// put writes an object whole or not at all. With once, it replaces nothing: it
-	// answers false if the key is taken.
-	put(ctx context.Context, key string, content []byte, once bool) (bool, error)
-	// has says whether the object is there with exactly this content.
-	has(ctx context.Context, key string, content []byte) (bool, error)
-	// read is an object's content; its error says errAbsent if there is none.
-	read(ctx context.Context, key string) ([]byte, error)
+	// WriteNew makes an object; its error is store.ErrExists if there is another.
+	WriteNew(ctx context.Context, key string, body []byte) error
+	// Write makes or replaces an object.
+	Write(ctx context.Context, key string, body []byte) error
+	// Read reads an object of at most so many bytes; its error is store.ErrNotFound if
+	// there is none.
+	Read(ctx context.Context, key string, most int64) ([]byte, error)
 }
 
 // errTaken is about an object that is there with other records than the segment's
@@ -38,6 +39,8 @@ const (
 	// settleAfter is how long after an hour's end a call of it may still be answered
 	// without opening the hour again: longer than any deadline.
 	settleAfter = 2 * time.Minute
+	// mostCounts bounds a node's counts of an hour: some hundred thousand segments.
+	mostCounts = 32 << 20
 )
 
 // ship is the goroutine that brings sealed segments to the bucket, oldest first.
@@ -188,22 +191,21 @@ func rowsOf(data []byte, seed uint32, hour int64) func(yield func(Row) bool) {
 	}
 }
 
-// storeObject stores one object and believes that it is there when the bucket has
-// shown it. An object that is there already is left alone if it has the same records.
+// storeObject stores one object and believes that it is there when it has read it
+// back. An object that is there already is left alone if it has the same records.
 func (l *Ledger) storeObject(ctx context.Context, o Object, content []byte) error {
 	key := o.Key()
-	stored, err := l.store.put(ctx, key, content, true)
-	if err != nil {
+	err := l.store.WriteNew(ctx, key, content)
+	if err == nil {
+		return l.readBack(ctx, key, content)
+	}
+	if !errors.Is(err, store.ErrExists) {
 		return err
 	}
-	there, err := l.store.has(ctx, key, content)
-	if err != nil || there {
-		return err
+	existing, err := l.store.Read(ctx, key, store.LongestObject)
+	if errors.Is(err, store.ErrTooLong) {
+		return fmt.Errorf("store %s: %w: %w", key, errTaken, err)
 	}
-	if stored {
-		return fmt.Errorf("store %s: the bucket has not kept what it was given", key)
-	}
-	existing, err := l.store.read(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -214,13 +216,22 @@ func (l *Ledger) storeObject(ctx context.Context, o Object, content []byte) erro
 		return fmt.Errorf("store %s: %w", key, errTaken)
 	}
 	l.config.Logger.Error("a damaged object is replaced", "key", key, "bytes", len(existing))
-	if _, err := l.store.put(ctx, key, content, false); err != nil {
+	if err := l.store.Write(ctx, key, content); err != nil {
 		return err
 	}
-	if there, err = l.store.has(ctx, key, content); err == nil && !there {
-		err = fmt.Errorf("store %s: the bucket has not kept what it was given", key)
+	return l.readBack(ctx, key, content)
+}
+
+// readBack says what is wrong with an object that was written: nil if it is there.
+func (l *Ledger) readBack(ctx context.Context, key string, content []byte) error {
+	there, err := l.store.Read(ctx, key, int64(len(content)))
+	if err == nil && !bytes.Equal(there, content) {
+		err = errors.New("it has other bytes than it was given")
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("read %s back: %w", key, err)
+	}
+	return nil
 }
 
 // sameRows says whether two objects of one name have the same records, by whichever
@@ -266,14 +277,14 @@ func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
 func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequences []SequenceCount) error {
 	key := CountsKey(l.config.Node, hourTime(hour))
 	before := Counts{Node: l.config.Node, Hour: hourTime(hour)}
-	existing, err := l.store.read(ctx, key)
+	existing, err := l.store.Read(ctx, key, mostCounts)
 	switch {
 	case err == nil:
 		if before, err = ParseCounts(existing); err != nil || before.Node != l.config.Node || !before.Hour.Equal(hourTime(hour)) {
 			l.config.Logger.Error("counts in the bucket are damaged and are written anew", "key", key, "error", err)
 			before = Counts{Node: l.config.Node, Hour: hourTime(hour)}
 		}
-	case !errors.Is(err, errAbsent):
+	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
 	content, err := json.Marshal(before.replace(l.tally.ledger, share, sequences))
@@ -283,8 +294,7 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 	if bytes.Equal(content, existing) {
 		return nil
 	}
-	_, err = l.store.put(ctx, key, content, false)
-	return err
+	return l.store.Write(ctx, key, content)
 }
 
 // closedHours says which hours are over, with all that started in them shipped.

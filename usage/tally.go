@@ -341,3 +341,12 @@ func writeWhole(name string, content any) error {
 	}
 	return syncPath(filepath.Dir(name))
 }
+
+// syncPath brings a file or folder to the disk.
+func syncPath(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}

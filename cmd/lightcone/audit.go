@@ -16,12 +16,12 @@ func newAuditCommand() *cobra.Command {
 	flags := new(operatorFlags)
 	command := &cobra.Command{
 		Use:   "audit",
-		Short: "Read and verify the trail of management changes",
+		Short: "Read and verify the trail of management changes, and reconcile usage",
 		Args:  takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
-	command.AddCommand(newAuditListCommand(flags), newAuditVerifyCommand(flags))
+	command.AddCommand(newAuditListCommand(flags), newAuditVerifyCommand(flags), newAuditUsageCommand())
 	return command
 }
 

@@ -115,7 +115,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != exitFailed || !strings.Contains(stderr, file) {
 		t.Errorf("a file for a folder: exit code %d, %s", code, stderr)
 	}
-	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":"","queue_password":"","queue_route_password":"","queue_ca":"","queue_certificate":"","queue_key":""}}`) {
+	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":"","queue_password":"","queue_route_password":"","queue_ca":"","queue_certificate":"","queue_key":"","callback_key":""}}`) {
 		t.Errorf("what `nomad var put -in=json` reads: %s, %v", text, err)
 	}
 }

@@ -60,6 +60,7 @@ func newRoot() *cobra.Command {
 		newKeyCommand(),
 		newAuditCommand(),
 		newDeadLetterCommand(),
+		newArchiveCommand(),
 		newKeysCommand(),
 		newFunctionCommand(),
 		newPlanCommand(),

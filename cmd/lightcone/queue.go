@@ -163,6 +163,13 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 		}
 		return node.Stop, nil
 	})
+	_ = group.Start(ctx, "node's watch", func(context.Context) (run.Stop, error) {
+		return inBackground(func(ctx context.Context) {
+			if err := node.Watch(ctx); err != nil {
+				group.Fail("node", err)
+			}
+		}), nil
+	})
 	if flags.peersService != "" {
 		catalogue, err := consul.Connect(consul.Config{Logger: logger})
 		if err != nil {

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"lightcone/usage"
+	"lightcone/usage/billing"
+	"lightcone/usage/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var hour = time.Date(2026, 11, 3, 14, 0, 0, 0, time.UTC)
+
+const prices = `{"currency": "EUR", "decimals": 2, "versions": [{"from": "2026-01-01", "until": "",
+  "cpu_second": {"free": "0", "tiers": [{"from": "0", "price": "0.25"}]},
+  "gigabyte_in": {"free": "0", "tiers": [{"from": "0", "price": "0"}]},
+  "gigabyte_out": {"free": "0", "tiers": [{"from": "0", "price": "0"}]},
+  "call": {"free": "0", "tiers": [{"from": "0", "price": "0"}]}}]}`
+
+// place is a bucket with 8 calls of a second in two objects, and a price list.
+type place struct {
+	t              *testing.T
+	bucket, prices string
+	environment    map[string]string
+}
+
+func newPlace(t *testing.T) place {
+	t.Helper()
+	p := place{t: t, bucket: t.TempDir(), prices: filepath.Join(t.TempDir(), "prices.json"), environment: map[string]string{}}
+	if err := os.WriteFile(p.prices, []byte(prices), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for sequence := range 2 {
+		rows := make([]usage.Row, 5)
+		for i := range rows { // the second object has one of the first's calls
+			number := 4*sequence + i
+			at := hour.Add(time.Duration(number) * time.Second)
+			rows[i] = usage.Row{Tenant: "acme", Function: "resize", Outcome: "answered", CPU: 1e9, Start: at.UnixMicro()}
+			stamp := uint64(at.UnixMilli())
+			for b := range 6 {
+				rows[i].Call[b] = byte(stamp >> (8 * (5 - b)))
+			}
+		}
+		object := usage.Object{Node: "node-a", Hour: hour, Sequence: uint64(sequence + 1)}
+		var content bytes.Buffer
+		if _, err := usage.NewEncoder().Encode(&content, object, slices.Values(rows)); err != nil {
+			t.Fatal(err)
+		}
+		p.write(object.Key(), content.Bytes())
+	}
+	return p
+}
+
+func (p place) write(key string, content []byte) {
+	p.t.Helper()
+	bucket, err := store.Open(p.t.Context(), p.bucket)
+	if err == nil {
+		err = bucket.Write(context.Background(), key, content)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// run executes a command line as main does, at a time after the hour.
+func (p place) run(line string, args ...string) (code int, out string) {
+	p.t.Helper()
+	root := newRoot(func(name string) string { return p.environment[name] }, func() time.Time { return hour.Add(90 * time.Minute) })
+	var text bytes.Buffer
+	root.SetOut(&text)
+	root.SetErr(&text)
+	return execute(root, append(strings.Fields(line), args...)), text.String()
+}
+
+func (p place) want(code int, out string, wantCode int, parts ...string) {
+	p.t.Helper()
+	if code != wantCode {
+		p.t.Errorf("the exit code is %d, want %d", code, wantCode)
+	}
+	for _, part := range parts {
+		if !strings.Contains(out, part) {
+			p.t.Errorf("%q is missing in\n%s", part, out)
+		}
+	}
+}
+
+func (p place) total(revision string) string {
+	p.t.Helper()
+	content, err := os.ReadFile(filepath.Join(p.bucket, "invoices/month=2026-11/tenant=acme", "revision="+revision+".json"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var invoice billing.Invoice
+	if err := json.Unmarshal(content, &invoice); err != nil {
+		p.t.Fatal(err)
+	}
+	return invoice.Total
+}
+
+func TestAnHourIsBilledAndInvoiced(t *testing.T) {
+	p := newPlace(t)
+	for range 2 {
+		code, out := p.run("run --hour last --bucket", p.bucket, "--prices", p.prices)
+		p.want(code, out, exitOK, "hour 2026-11-03T14: 9 calls billed of 10 records in 2 objects; CPU 9.000 s", "revision 1, 2.25 EUR", "tenant=acme/revision=0001.json")
+	}
+	if total := p.total("0001"); total != "2.25" {
+		t.Errorf("invoiced %s", total)
+	}
+	code, out := p.run("run --month 2026-11 --bucket", p.bucket, "--prices", p.prices)
+	p.want(code, out, exitOK, "revision 1, 2.25 EUR")
+}
+
+func TestMappersAndAReducer(t *testing.T) {
+	p := newPlace(t)
+	p.environment = map[string]string{
+		"LIGHTCONE_BILLING_BUCKET": p.bucket, "LIGHTCONE_BILLING_PRICES": p.prices, "LIGHTCONE_BILLING_HOUR": "2026-11-03T14",
+		"LIGHTCONE_BILLING_SHARES": "2", "NOMAD_JOB_ID": "billing/periodic-1762178400",
+	}
+	for _, index := range []string{"0", "1"} {
+		p.environment["NOMAD_ALLOC_INDEX"] = index
+		code, out := p.run("map")
+		p.want(code, out, exitOK, "share "+index+"/2: 2 objects")
+	}
+	code, out := p.run("reduce")
+	p.want(code, out, exitOK, "9 calls billed of 10 records", "2.25 EUR")
+}
+
+func TestADamagedObjectIsNamedAndTheExitCodeSaysSo(t *testing.T) {
+	p := newPlace(t)
+	p.write("usage/dt=2026-11-03/hour=14/node=node-b/00000000000000000001.parquet", []byte("PAR1"))
+	code, out := p.run("run --hour 2026-11-03T14 --bucket", p.bucket, "--prices", p.prices)
+	p.want(code, out, exitFailed, "set aside usage/dt=2026-11-03/hour=14/node=node-b/00000000000000000001.parquet: not a Parquet file", "2.25 EUR", "1 objects were set aside")
+}
+
+func TestCommandLinesThatCannotBe(t *testing.T) {
+	p := newPlace(t)
+	negative := filepath.Join(t.TempDir(), "prices.json")
+	if err := os.WriteFile(negative, []byte(strings.Replace(prices, "0.25", "-0.25", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		line string
+		code int
+		want string
+	}{
+		{"", exitOK, "Makes bills"},
+		{"bill", exitUsage, `there is no command "bill"`},
+		{"run now", exitUsage, `"now" is one too many`},
+		{"run --nope", exitUsage, "unknown flag"},
+		{"run --hour last --prices x", exitUsage, "--bucket (or $LIGHTCONE_BILLING_BUCKET) is missing"},
+		{"run --bucket B --prices x", exitUsage, "either --hour or --month"},
+		{"run --bucket B --hour last --month 2026-11 --prices x", exitUsage, "either --hour or --month"},
+		{"run --bucket B --hour last", exitUsage, "--prices (or $LIGHTCONE_BILLING_PRICES) is missing"},
+		{"run --bucket B --hour yesterday --prices P", exitUsage, "such as 2026-11-03T14"},
+		{"run --bucket B --hour 2026-11-03T16 --prices P", exitUsage, "has not begun"},
+		{"run --bucket B --month 11/2026 --prices P", exitUsage, "such as 2026-11"},
+		{"run --bucket B --hour last --prices P --memory 1", exitUsage, "want at least 128"},
+		{"run --bucket B --hour last --prices P --threads 0", exitUsage, "want at least 1"},
+		{"run --bucket B --hour last --prices /nonexistent", exitFailed, "/nonexistent"},
+		{"run --bucket B --hour last --prices N", exitFailed, "versions[0].cpu_second.tiers[0].price -0.25 is negative"},
+		{"run --bucket B --hour last --prices P --scratch /nonexistent", exitFailed, "/nonexistent"},
+		{"run --bucket ftp://x --hour last --prices P", exitFailed, "ftp://x"},
+		{"estimate --bucket B --hour last", exitOK, "at most 10 calls; CPU 10.000 s"},
+		{"map --bucket B --hour last", exitUsage, "--run (or $LIGHTCONE_BILLING_RUN) is missing"},
+		{"map --bucket B --hour last --run a:b", exitFailed, "want 1 to 200 letters"},
+		{"map --bucket B --hour last --run x --share 2 --shares 2", exitFailed, "share 2 of 2"},
+		{"reduce --bucket B --hour last --run x --shares 2 --wait 0 --prices P", exitOK, "2.25 EUR"}, // without mappers
+	} {
+		args := strings.Fields(test.line)
+		for i, arg := range args {
+			switch arg {
+			case "B":
+				args[i] = p.bucket
+			case "P":
+				args[i] = p.prices
+			case "N":
+				args[i] = negative
+			}
+		}
+		code, out := p.run("", args...)
+		if code != test.code || !strings.Contains(out, test.want) {
+			t.Errorf("lightcone-billing %s: exit code %d, want %d; printed %q, want %q", test.line, code, test.code, out, test.want)
+		}
+	}
+}
