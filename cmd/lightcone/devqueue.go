@@ -41,7 +41,7 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 			client.Close()
 			return node.Stop(ctx)
 		}
-		return stop, untilReady(ctx, client.Ready)
+		return stop, untilReady(ctx, queueStartBound, client.Ready)
 	})
 	return client, err
 }
@@ -56,9 +56,9 @@ func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
 	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
 }
 
-// untilReady waits until ready is nil, or queueStartBound is over.
-func untilReady(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, queueStartBound)
+// untilReady waits until ready is nil, or the bound is over.
+func untilReady(ctx context.Context, bound time.Duration, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()

@@ -94,12 +94,16 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	})
 	if flags.queue.enabled() {
 		var book *quarantine.Book
-		_ = group.Start(ctx, "quarantine", func(context.Context) (_ run.Stop, err error) {
+		_ = group.Start(ctx, "quarantine", func(ctx context.Context) (_ run.Stop, err error) {
 			store := consul.NewDocuments(catalogue, quarantinePrefix, true) // workers are many: their reads go to all of Consul's servers
 			if book, err = quarantine.New(workerQuarantine(), store, registry, logger.With("component", "quarantine")); err != nil {
 				return nil, err
 			}
-			return inBackground(book.Run), nil
+			stop := inBackground(book.Run)
+			if err := untilReady(ctx, quarantineStartBound, book.Ready); err != nil {
+				logger.Warn("queued calls are run without what others know of inputs that kill", "error", err)
+			}
+			return stop, nil
 		})
 		tenants, err := flags.redis.startSpending(ctx, group, catalogue, registry, logger)
 		if err != nil {
@@ -120,6 +124,10 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	})
 	return group.Wait(ctx)
 }
+
+// quarantineStartBound is how long a worker waits for what others know: Consul may be
+// away for longer than there is reason not to work.
+const quarantineStartBound = 5 * time.Second
 
 // workerQuarantine is for workers, of which a region has many more than gateways: each
 // writes a strike in ten seconds on average, and leaves the documents that have expired
