@@ -144,7 +144,7 @@ func TestDevKeepsQueuedPoisonFromTheSlots(t *testing.T) {
 	d := startDev(t, filepath.Join(t.TempDir(), "data"), "--port-function", "shout="+compiled(t, ownFunctionSource))
 	queued := func(key string) (status int, text, id string) {
 		t.Helper()
-		response, text := d.ask(t, http.MethodPost, "/async-function/shout", strings.NewReader("die"), "Prefer", "wait=30", "Authorization", "Bearer "+key)
+		response, text := d.request(t, http.MethodPost, "/async-function/shout", strings.NewReader("die"), "Prefer", "wait=30", "Authorization", "Bearer "+key)
 		return response.StatusCode, text, response.Header.Get("X-Call-Id")
 	}
 	demo := strings.TrimSpace(read(t, filepath.Join(d.data, "demo.key")))
