@@ -84,7 +84,7 @@ func measureBacklog(ctx context.Context, r *report, n *nodes, client *queue.Clie
 	if err != nil {
 		return err
 	}
-	most := full
+	most, half := full, 0.0
 	began := time.Now()
 	err = working(ctx, client, func() error {
 		for ctx.Err() == nil {
@@ -97,6 +97,9 @@ func measureBacklog(ctx context.Context, r *report, n *nodes, client *queue.Clie
 				return err
 			}
 			most = max(most, now)
+			if half == 0 && left < accepted/2 {
+				half = now
+			}
 			time.Sleep(time.Second)
 		}
 		return ctx.Err()
@@ -109,6 +112,7 @@ func measureBacklog(ctx context.Context, r *report, n *nodes, client *queue.Clie
 	r.add(section, "a backlog is run by one worker process", "/s", "", float64(accepted)/took)
 	r.add(section, fmt.Sprintf("memory of three nodes, with a backlog of %d", begun), "MiB", "", early)
 	r.add(section, "memory of three nodes, with the whole backlog", "MiB", "", full)
+	r.add(section, "memory of three nodes, with half of it run", "MiB", "", half)
 	r.add(section, "memory of three nodes, the most while it was run", "MiB", "flat", most)
 	return nil
 }
