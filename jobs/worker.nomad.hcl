@@ -83,6 +83,12 @@ variable "queue_keep" {
   default     = "24h"
 }
 
+variable "redis_service" {
+  description = "The Sentinels' service in Consul; \"\" is for a region without Redis."
+  type        = string
+  default     = "redis-sentinel"
+}
+
 variable "cpu" {
   description = "CPU share, in MHz; ignored where cores is not 0."
   type        = number
@@ -246,6 +252,10 @@ job "worker" {
         LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
         LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        # Where it tells what they used of their tenants' month.
+        LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
+        LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
+        LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:
@@ -277,6 +287,22 @@ job "worker" {
       template {
         destination = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
         data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .queue_ca }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/redis.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .redis_password }}{{ end }}"
+        perms       = "0600"
+        uid         = 65534
+        gid         = 65534
+        change_mode = "noop"
+      }
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/sentinel.password"
+        data        = "{{ with nomadVar \"nomad/jobs\" }}{{ .sentinel_password }}{{ end }}"
         perms       = "0600"
         uid         = 65534
         gid         = 65534

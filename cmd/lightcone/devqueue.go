@@ -10,11 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lightcone"
-	"lightcone/functions"
-	"lightcone/gateway"
-	"lightcone/gateway/admission"
-	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
 )
@@ -77,29 +72,5 @@ func untilReady(ctx context.Context, bound time.Duration, ready func() error) er
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
 		}
-	}
-}
-
-// counted is attempt, and counts what it used for its tenant, as a gateway does for a
-// call that waits.
-func (t *threshold) counted(attempt attempt) attempt {
-	return func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-		err := attempt(ctx, call, answer)
-		used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
-		outcome := admission.Untold
-		switch {
-		case err == nil:
-			outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
-		case gateway.KilledSlot(err):
-			outcome = admission.Crashed
-		default:
-			switch problem.Of(err).Kind {
-			case problem.DeadlineExceeded, problem.Cancelled:
-			default:
-				return err // the function has not seen it
-			}
-		}
-		t.tenants.Record(call.Tenant, outcome, used, time.Now())
-		return err
 	}
 }

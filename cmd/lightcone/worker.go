@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -26,6 +27,7 @@ type workerFlags struct {
 	onPort                    bool
 	slots                     int
 	queue                     queueFlags
+	redis                     redisFlags
 }
 
 func newWorkerCommand(flags *workerFlags) *cobra.Command {
@@ -34,6 +36,7 @@ func newWorkerCommand(flags *workerFlags) *cobra.Command {
 from gateways. Nomad starts it (jobs/worker.nomad.hcl). With a queue, slots that
 these calls leave idle run queued ones, except for a reserve of a quarter, and never an
 input that has killed two: Consul has what other workers and gateways know of that.
+With Redis, what they use counts towards their tenants' month.
 SIGTERM lets the calls that run finish; those that come meanwhile are sent elsewhere by
 their gateways, and no more are taken from the queue.`,
 		func(command *cobra.Command) error { return worker(command, *flags) })
@@ -44,6 +47,7 @@ their gateways, and no more are taken from the queue.`,
 	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
 	flags.queue.register(f)
+	flags.redis.register(f, "what queued calls use counts towards no month")
 	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
 	return command
 }
@@ -61,7 +65,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	if err != nil {
 		return err
 	}
-	var catalogue *consul.Client // where the queue is, and what queued calls must not be run; workers need it for nothing else
+	var catalogue *consul.Client // where the queue is, and what queued calls must not be run, and Redis for what they use
 	if flags.queue.enabled() {
 		if catalogue, err = consul.Connect(consul.Config{Logger: logger}); err != nil {
 			return err
@@ -101,13 +105,17 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			}
 			return stop, nil
 		})
+		tenants, err := flags.redis.startSpending(ctx, group, catalogue, registry, logger)
+		if err != nil {
+			return errors.Join(err, group.Stop())
+		}
 		var client *queue.Client
 		_ = group.Start(ctx, "queue", func(context.Context) (stop run.Stop, err error) {
 			client, stop, err = flags.queue.connect(catalogue, workerService(spec.Name), logger)
 			return stop, err
 		})
 		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-			return workOnQueue(ctx, group, client, workers, guarded(book, workers.RunUntil)), nil
+			return workOnQueue(ctx, group, client, workers, counted(tenants, guarded(book, workers.RunUntil))), nil
 		})
 	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {
