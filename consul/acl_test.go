@@ -98,7 +98,7 @@ var allowed = map[string][]string{
 		"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes",
 		"write the scheduler's key", "open a session",
 	},
-	"worker":       {"see nodes", "see the queue"},
+	"worker":       {"see nodes", "see the Sentinels", "see the queue", "put in quarantine"},
 	"queue":        {"see nodes", "see queue-route"},
 	"ui":           {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes"},
 	"consul-agent": {"see worker-echo", "see gateway", "see gateway-manage", "see redis", "see the Sentinels", "see the queue", "see queue-route", "see nodes", "register a node"},

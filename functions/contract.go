@@ -64,6 +64,7 @@ type Call struct {
 	Function    lightcone.FunctionName
 	Tenant      lightcone.TenantID
 	Deadline    time.Time
+	Attempt     int    // at a queued call: no two attempts at it have the same number, from 1 on; 0 when its caller waits
 	Query       []byte // as received, without the question mark
 	ContentType []byte
 	Accept      []byte

@@ -175,10 +175,10 @@ func outcomeOf(ran bool, exec time.Duration, err error) admission.Outcome {
 	if err == nil {
 		return admission.Answered
 	}
-	switch kind := problem.Of(err).Kind; {
-	case kind == problem.FunctionCrashed || kind == problem.OutOfMemory || kind == problem.FunctionFailed: // each costs a process: see strike
+	switch {
+	case KilledSlot(err):
 		return admission.Crashed
-	case kind == problem.DeadlineExceeded && exec > 0:
+	case exec > 0 && problem.Of(err).Kind == problem.DeadlineExceeded:
 		return admission.Stopped
 	default:
 		return admission.Untold

@@ -27,16 +27,25 @@ func (g *Gateway) quarantined(call *functions.Call) error {
 	return nil
 }
 
-// strike notes a call that killed its slot. A function-failed that comes as an error
-// did so too: the process broke the protocol and was replaced (a function that names
-// that problem itself has answered). A deadline is no strike: callers choose it, and
-// could choose one that no input meets.
+// strike notes a call that killed its slot.
 func (g *Gateway) strike(call *functions.Call, err error) {
-	if err == nil || g.config.Quarantine == nil {
-		return
+	if g.config.Quarantine != nil && KilledSlot(err) {
+		g.config.Quarantine.Strike(call)
+	}
+}
+
+// KilledSlot says whether a call that came to err killed the slot that ran it. A
+// function-failed that comes as an error did so too: the process broke the protocol and
+// was replaced (a function that names that problem itself has answered). A deadline is
+// no kill: callers choose it, and could choose one that no input meets.
+func KilledSlot(err error) bool {
+	if err == nil {
+		return false
 	}
 	switch problem.Of(err).Kind {
 	case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
-		g.config.Quarantine.Strike(call)
+		return true
+	default:
+		return false
 	}
 }

@@ -282,7 +282,7 @@ job "redis" {
           maxclients 4096
           tcp-keepalive 10
 
-          # Gateways and the management plane may do what they must (identity/edge,
+          # Gateways, workers and the management plane may do what they must (identity/edge,
           # ACLRules), and nothing that looks at or ends what others do.
           {{ with nomadVar "nomad/jobs" }}
           user default off

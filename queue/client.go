@@ -41,6 +41,7 @@ const (
 	connectPatience = 2 * time.Second // for one node to let the client in
 	reconnectWait   = 250 * time.Millisecond
 	pingEvery       = 2 * time.Second // to the node: one that is silent for two of them is left for another
+	writePatience   = 2 * time.Second // for what is written to the node to be taken by its machine: one that is cut off takes nothing
 	ensureFor       = 20 * time.Second
 )
 
@@ -98,6 +99,7 @@ func (c *Client) options() nats.Options {
 	o.RetryOnFailedConnect, o.MaxReconnect, o.ReconnectWait = true, -1, reconnectWait
 	o.ReconnectBufSize = -1 // what cannot be sent now fails now, and is tried again by who knows its deadline
 	o.PingInterval, o.MaxPingsOut = pingEvery, 2
+	o.FlusherTimeout = writePatience
 	o.IgnoreAuthErrorAbort = true // a password that is being changed
 	o.ClosedCB = func(*nats.Conn) { close(c.closed) }
 	o.DisconnectedErrCB = func(_ *nats.Conn, err error) {

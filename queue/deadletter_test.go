@@ -110,31 +110,32 @@ func TestARefusedInputIsNotTriedAgain(t *testing.T) {
 	b := oneNode(t)
 	c := b.connect(testLimits)
 	for _, test := range []struct {
-		name string
-		run  function
-		want string
+		name     string
+		run      function
+		want     string
+		attempts int
 	}{
 		{"corrupt", func(context.Context, *functions.Call, *functions.Answer) error {
 			return problem.New(problem.CorruptInput, "It is cut short.")
-		}, "It is cut short."},
+		}, "It is cut short.", 1},
 		{"quarantined", func(context.Context, *functions.Call, *functions.Answer) error {
 			return problem.New(problem.Quarantined, "It kills.")
-		}, "It kills."},
+		}, "It kills.", 0}, // the function has not seen it
 		{"named by the function", func(_ context.Context, _ *functions.Call, a *functions.Answer) error {
 			a.Status, a.Problem, a.Body = 500, problem.UnsupportedMedia, []byte("Not an image.")
 			return nil
-		}, "Not an image."},
+		}, "Not an image.", 1},
 		{"404", func(_ context.Context, _ *functions.Call, a *functions.Answer) error {
 			a.Status, a.Body = 404, []byte("nothing")
 			return nil
-		}, "The function answered with status 404."},
+		}, "The function answered with status 404.", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			stop := b.work(c, test.run)
 			defer stop()
 			q := queued(t, test.name)
 			b.accept(c, q)
-			if got := b.until(c, q.Call.ID, lightcone.InvocationFailed); got.Attempts != 1 || got.Error != test.want {
+			if got := b.until(c, q.Call.ID, lightcone.InvocationFailed); got.Attempts != test.attempts || got.Error != test.want {
 				t.Errorf("%+v", got)
 			}
 			if result, err := c.Result(t.Context(), "acme", q.Call.ID); err != nil || len(result.Body) == 0 {

@@ -80,7 +80,8 @@ const (
 	verdictSucceeded verdict = "succeeded"
 	verdictFailed    verdict = "failed"
 	verdictRetry     verdict = "retry"
-	verdictUnseen    verdict = "unseen" // the function was not given the call
+	verdictUnseen    verdict = "unseen"  // the function was not given the call
+	verdictRefused   verdict = "refused" // nor is it ever going to be
 )
 
 // judge says what an attempt came to, and in its Result the answer, or why there is none.
@@ -108,8 +109,10 @@ func judge(err error, a *functions.Answer) (verdict, functions.Result) {
 func verdictOf(kind problem.Kind) verdict {
 	switch kind {
 	case problem.BadParameter, problem.UnsupportedMedia, problem.CorruptInput, problem.TooManyPixels,
-		problem.TooLarge, problem.Quarantined:
+		problem.TooLarge:
 		return verdictFailed
+	case problem.Quarantined:
+		return verdictRefused
 	case problem.Overloaded, problem.LimitReached, problem.NotFound:
 		return verdictUnseen
 	default:
@@ -137,10 +140,13 @@ func end(running record, v verdict, result *functions.Result, now time.Time, ran
 	after.Error = why(result)
 	result.Waited = running.StartedAt.Sub(running.QueuedAt)
 	switch v {
-	case verdictSucceeded, verdictFailed:
-		after.Status = lightcone.InvocationSucceeded
-		if v == verdictFailed {
-			after.Status = lightcone.InvocationFailed
+	case verdictSucceeded, verdictFailed, verdictRefused:
+		after.Status = lightcone.InvocationFailed
+		switch v {
+		case verdictSucceeded:
+			after.Status = lightcone.InvocationSucceeded
+		case verdictRefused:
+			after.Attempts--
 		}
 		after.FinishedAt = now
 		after.Result = headOf(result)

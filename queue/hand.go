@@ -103,7 +103,8 @@ func (h *hand) run(_ context.Context, r *record) (verdict, functions.Result) {
 		ctx, cancel := context.WithDeadline(h.alive, deadline)
 		defer cancel()
 		var unknown *problem.Error
-		err = h.crew.Run(ctx, h.job.call(body, deadline), &answer)
+		attempt := r.Generation*h.crew.limits.Attempts + r.Attempts // as if earlier generations had used all of theirs
+		err = h.crew.Run(ctx, h.job.call(body, deadline, attempt), &answer)
 		if errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &unknown) {
 			err = problem.New(problem.DeadlineExceeded, "The call was stopped after %v.", h.job.Timeout).Because(err)
 		}

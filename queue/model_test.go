@@ -206,9 +206,9 @@ func (w *world) run(j *job) func(context.Context, *record) (verdict, functions.R
 		}
 		v := verdictSucceeded
 		if !w.calm {
-			v = rapid.SampledFrom([]verdict{verdictSucceeded, verdictFailed, verdictRetry, verdictRetry, verdictUnseen}).Draw(w.t, "verdict")
+			v = rapid.SampledFrom([]verdict{verdictSucceeded, verdictFailed, verdictRetry, verdictRetry, verdictUnseen, verdictRefused}).Draw(w.t, "verdict")
 		}
-		if v != verdictUnseen {
+		if v != verdictUnseen && v != verdictRefused {
 			w.runs[j.Generation]++
 		}
 		w.pause()

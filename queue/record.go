@@ -138,9 +138,9 @@ type letter struct {
 }
 
 // call is the job as a function gets it.
-func (j *job) call(body []byte, deadline time.Time) *functions.Call {
+func (j *job) call(body []byte, deadline time.Time, attempt int) *functions.Call {
 	return &functions.Call{
-		ID: j.ID, Function: j.Function, Tenant: j.Tenant, Deadline: deadline, Query: j.Query,
+		ID: j.ID, Function: j.Function, Tenant: j.Tenant, Deadline: deadline, Attempt: attempt, Query: j.Query,
 		ContentType: j.ContentType, Accept: j.Accept, Traceparent: j.Traceparent, Body: body,
 	}
 }

@@ -27,7 +27,8 @@ type WorkConfig struct {
 	// Run runs one attempt: the end of ctx kills it (the call's timeout, or a cancel).
 	// The call's Deadline is set; call.Body is Run's until it returns, and what it puts
 	// into answer must stay as it is after that. Its errors are problems, as for calls
-	// whose caller waits; problem.Overloaded says that the function has not seen the call.
+	// whose caller waits; problem.Overloaded says that the function has not seen the
+	// call, and problem.Quarantined that it must not: the call has failed then.
 	Run func(ctx context.Context, call *functions.Call, answer *functions.Answer) error
 
 	// Ended is told of each call that a function has seen and that has ended, before the

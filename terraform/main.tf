@@ -55,6 +55,8 @@ resource "nomad_job" "worker" {
         ceiling  = each.value.ceiling
         slots    = each.value.slots
         memory   = each.value.memory
+
+        redis_service = local.redis_service
       },
       { for name in ["cpu", "cores", "memory_max"] : name => each.value[name] if each.value[name] != null },
     )

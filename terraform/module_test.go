@@ -246,6 +246,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "queue_service", "queue"},
 		{"nomad_job.gateway", "queue_keep", "24h"},
 		{`nomad_job.worker["resize"]`, "queue_service", "queue"},
+		{`nomad_job.worker["resize"]`, "redis_service", "redis-sentinel"},
 		{"nomad_job.queue[0]", "store", "10240"},
 		{"nomad_job.queue[0]", "keep", "24h"},
 		{"nomad_job.redis[0]", "memory", "256"},

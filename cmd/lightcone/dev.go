@@ -153,7 +153,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		return err
 	}
 	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-		return workOnQueue(ctx, group, queued, worker, countedAttempts{worker, known}.run, ledger), nil
+		return workOnQueue(ctx, group, queued, worker, counted(known.tenants, guarded(known.quarantine, worker.RunUntil)), ledger), nil
 	})
 	_ = group.Start(ctx, "sweeper", func(context.Context) (run.Stop, error) { return tendQueue(group, queued), nil })
 	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return messenger.start(group, queued), nil })

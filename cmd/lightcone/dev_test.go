@@ -86,8 +86,13 @@ func (d *devTree) stop(t *testing.T) {
 // status is what the management listener tells of resize.
 func (d *devTree) status(t *testing.T) supervisor.Status {
 	t.Helper()
-	var all []supervisor.Status
-	response, err := http.Get("http://" + d.manage + "/readyz")
+	return slotsAt(t, d.manage)[0]
+}
+
+// slotsAt is what a management listener tells of its functions.
+func slotsAt(t *testing.T, manage string) (all []supervisor.Status) {
+	t.Helper()
+	response, err := http.Get("http://" + manage + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,7 @@ func (d *devTree) status(t *testing.T) supervisor.Status {
 	if err := json.NewDecoder(response.Body).Decode(&all); err != nil {
 		t.Fatal(err)
 	}
-	return all[0]
+	return all
 }
 
 // post calls resize with the demo key.

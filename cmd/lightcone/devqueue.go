@@ -10,11 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lightcone"
-	"lightcone/functions"
-	supervisor "lightcone/functions/runtime"
-	"lightcone/gateway/admission"
-	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
 )
@@ -46,7 +41,7 @@ func startDevQueue(ctx context.Context, group *run.Group, data string, logger *s
 			client.Close()
 			return node.Stop(ctx)
 		}
-		return stop, untilReady(ctx, client.Ready)
+		return stop, untilReady(ctx, queueStartBound, client.Ready)
 	})
 	return client, err
 }
@@ -61,9 +56,9 @@ func queueLogger(command *cobra.Command, flags devFlags) *slog.Logger {
 	return slog.New(slog.NewTextHandler(command.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("component", "queue")
 }
 
-// untilReady waits until ready is nil, or queueStartBound is over.
-func untilReady(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, queueStartBound)
+// untilReady waits until ready is nil, or the bound is over.
+func untilReady(ctx context.Context, bound time.Duration, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
@@ -78,35 +73,4 @@ func untilReady(ctx context.Context, ready func() error) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
-}
-
-// countedAttempts count what queued calls use for their tenants, and their inputs'
-// crimes, as a gateway does for calls that wait.
-type countedAttempts struct {
-	worker *supervisor.Supervisor
-	known  *threshold
-}
-
-// run is an attempt.
-func (r countedAttempts) run(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-	if found := r.known.quarantine.Quarantined(call); found != nil {
-		return found
-	}
-	err := r.worker.RunUntil(ctx, call, answer)
-	used := lightcone.Usage{CPU: answer.CPU, BytesIn: int64(len(call.Body))}
-	outcome := admission.Untold
-	if err == nil {
-		outcome, used.BytesOut = admission.Answered, int64(len(answer.Body))
-	} else {
-		switch problem.Of(err).Kind {
-		case problem.FunctionCrashed, problem.OutOfMemory, problem.FunctionFailed:
-			outcome = admission.Crashed
-			r.known.quarantine.Strike(call)
-		case problem.DeadlineExceeded, problem.Cancelled:
-		default:
-			return err // the function has not seen it
-		}
-	}
-	r.known.tenants.Record(call.Tenant, outcome, used, time.Now())
-	return err
 }

@@ -46,7 +46,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	f.StringVar(&flags.listen, "listen", "127.0.0.1:8080", "`address` for calls")
 	f.StringVar(&flags.functions, "functions", "resize", "`NAMES` that can be called, separated by commas; NAME:cold=10s is one without a worker until it is called")
 	flags.tls.register(f)
-	flags.redis.register(f)
+	flags.redis.register(f, keysFromConsul)
 	flags.queue.register(f)
 	f.BoolVar(&flags.callsBack, "callbacks", false, "accept X-Callback-Url: the queue's nodes have a key to sign callbacks with")
 	flags.callbacks.register(f)

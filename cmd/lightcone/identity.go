@@ -32,7 +32,7 @@ for calls.`,
 	f.StringVar(&flags.manage, "manage", "127.0.0.1:9001", "`address` of the management listener: tenants, keys, audit trail, quarantine, health, metrics")
 	f.StringVar(&flags.operatorKeyFile, "operator-key-file", "", "`file` with the operator's key")
 	f.BoolVar(&flags.verbose, "verbose", false, "log more")
-	flags.redis.register(f)
+	flags.redis.register(f, keysFromConsul)
 	f.StringVar(&flags.callbackKeyFile, "callback-key-file", "", callbackKeyUsage+"; tenants' secrets come of it")
 	return command
 }

@@ -52,6 +52,22 @@ func certified(t *testing.T) (certificateFile, keyFile string, client *http.Clie
 		write(t, filepath.Join(folder, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))), client
 }
 
+// redis starts Redis and its Sentinels, which Consul lists, and gives what services are
+// told of them.
+func (r *region) redis() (redis *testbed.Redis, settings []string) {
+	r.t.Helper()
+	redis = testbed.StartRedis(r.t, strings.Fields(edge.ACLRules)...)
+	for i, sentinel := range redis.Sentinels() {
+		r.register("redis-sentinel", 1_000_000+i, sentinel)
+	}
+	secrets := r.t.TempDir()
+	return redis, []string{
+		"LIGHTCONE_REDIS_SERVICE=redis-sentinel", "LIGHTCONE_REDIS_MASTER=" + testbed.RedisMaster, "LIGHTCONE_REDIS_USER=" + testbed.RedisUser,
+		"LIGHTCONE_REDIS_PASSWORD_FILE=" + write(r.t, filepath.Join(secrets, "redis"), testbed.RedisPassword),
+		"LIGHTCONE_SENTINEL_PASSWORD_FILE=" + write(r.t, filepath.Join(secrets, "sentinel"), testbed.SentinelPassword),
+	}
+}
+
 // TestTheManagementPlaneReachesTheFrontDoor: processes of both planes, with Redis,
 // its Sentinels and Consul between them. A tenant is made, its key is used over TLS,
 // what it uses up at one gateway is used up at another, and the key is used no more
@@ -59,16 +75,7 @@ func certified(t *testing.T) (certificateFile, keyFile string, client *http.Clie
 func TestTheManagementPlaneReachesTheFrontDoor(t *testing.T) {
 	t.Parallel()
 	r := newRegion(t)
-	redis := testbed.StartRedis(t, strings.Fields(edge.ACLRules)...)
-	for i, sentinel := range redis.Sentinels() {
-		r.register("redis-sentinel", 1_000_000+i, sentinel)
-	}
-	secrets := t.TempDir()
-	settings := []string{
-		"LIGHTCONE_REDIS_SERVICE=redis-sentinel", "LIGHTCONE_REDIS_MASTER=" + testbed.RedisMaster, "LIGHTCONE_REDIS_USER=" + testbed.RedisUser,
-		"LIGHTCONE_REDIS_PASSWORD_FILE=" + write(t, filepath.Join(secrets, "redis"), testbed.RedisPassword),
-		"LIGHTCONE_SENTINEL_PASSWORD_FILE=" + write(t, filepath.Join(secrets, "sentinel"), testbed.SentinelPassword),
-	}
+	redis, settings := r.redis()
 	plane := r.start("identity", settings)
 	certificate, key, client := certified(t)
 	door := r.gateway("echo", append(flagsOf(settings), "--tls-certificate-file", certificate, "--tls-key-file", key)...)

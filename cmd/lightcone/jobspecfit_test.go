@@ -139,7 +139,7 @@ func workerTakes(flags *workerFlags, err error) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
-	if err := clientTakes(&flags.queue); err != nil {
+	if err := errors.Join(clientTakes(&flags.queue), redisTakes(&flags.redis)); err != nil {
 		return err
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)

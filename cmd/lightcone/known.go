@@ -67,19 +67,7 @@ func (c thresholdConfig) start(ctx context.Context, group *run.Group) (*threshol
 		return t, nil
 	}
 	_ = group.Start(ctx, "spending", func(context.Context) (run.Stop, error) {
-		config := admission.DefaultFollowConfig()
-		config.Registerer, config.Logger = c.registry, c.logger.With("component", "spending")
-		follower, err := admission.Follow(t.tenants, c.region, config)
-		if err != nil {
-			return nil, err
-		}
-		return func(ctx context.Context) error {
-			// The month's count is approximate; a stop that loses the last seconds of it went well.
-			if err := follower.Close(ctx); err != nil {
-				config.Logger.Warn("the region has not heard of the last that was used here", "error", err)
-			}
-			return nil
-		}, nil
+		return followSpending(t.tenants, c.region, c.registry, c.logger)
 	})
 	return t, nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway"
+	"lightcone/gateway/quarantine"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
@@ -29,6 +31,21 @@ type queueWork struct {
 // attempt runs one attempt of a queued call: Supervisor.RunUntil, with whatever there
 // is to do before and after it.
 type attempt func(ctx context.Context, call *functions.Call, answer *functions.Answer) error
+
+// guarded is attempt, but for inputs that book has in quarantine; it strikes for those
+// that kill their slots. Like all who ask the book, it waits for nobody.
+func guarded(book *quarantine.Book, attempt attempt) attempt {
+	return func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		if found := book.Quarantined(call); found != nil {
+			return found
+		}
+		err := attempt(ctx, call, answer)
+		if gateway.KilledSlot(err) {
+			book.Strike(call)
+		}
+		return err
+	}
+}
 
 // workOnQueue takes queued calls until taking ends, which is best the service's own
 // signal: so it takes no more while the listeners still drain. The stop ends it, too,

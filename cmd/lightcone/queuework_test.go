@@ -17,6 +17,7 @@ import (
 	"lightcone"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
+	"lightcone/gateway/quarantine"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
@@ -101,7 +102,11 @@ func openShop(t *testing.T, slots int) *shop {
 	if s.client == nil {
 		t.Fatal(s.group.Stop())
 	}
-	work := workOnQueue(taking, s.group, s.client, s.slots, s.slots.RunUntil, nil)
+	book, err := quarantine.New(quarantine.DefaultConfig(), nil, prometheus.NewRegistry(), logger) // by itself: it does not run
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := workOnQueue(taking, s.group, s.client, s.slots, guarded(book, s.slots.RunUntil), nil)
 	ended := false
 	s.end = func(ctx context.Context) error {
 		ended = true
@@ -189,9 +194,9 @@ func TestQueuedCallsRunInIdleSlots(t *testing.T) {
 	if status := s.slots.Status()[0]; status.Crashes != 0 {
 		t.Errorf("a cancel counts as a crash: %+v", status)
 	}
-	// What crashes on its input costs its attempts, and no more.
+	// What crashes on its input costs two slots, and no more.
 	poison := s.accept(t, "die")
-	if got := s.becomes(t, poison, lightcone.InvocationDead); got.Attempts != 4 || s.slots.Status()[0].Crashes != 4 {
+	if got := s.becomes(t, poison, lightcone.InvocationFailed); got.Attempts != 2 || s.slots.Status()[0].Crashes != 2 {
 		t.Errorf("the poisonous call: %+v; slots: %+v", got, s.slots.Status()[0])
 	}
 	s.becomes(t, s.accept(t, "for=1ms"), lightcone.InvocationSucceeded)

@@ -15,14 +15,18 @@ import (
 )
 
 // redisFlags say how a service reaches the region's Redis. Without a service's name
-// there is none, and keys are read from Consul.
+// there is none.
 type redisFlags struct {
 	service, master, user      string
 	passwordFile, sentinelFile string
 }
 
-func (r *redisFlags) register(f *pflag.FlagSet) {
-	f.StringVar(&r.service, "redis-service", "", "`NAME` of the Sentinels' service in Consul; without it there is no Redis, and keys are read from Consul")
+// keysFromConsul is what is different for services that know keys.
+const keysFromConsul = "keys are read from Consul"
+
+// register takes what is different without Redis.
+func (r *redisFlags) register(f *pflag.FlagSet, without string) {
+	f.StringVar(&r.service, "redis-service", "", "`NAME` of the Sentinels' service in Consul; without it there is no Redis, and "+without)
 	f.StringVar(&r.master, "redis-master", "lightcone", "`NAME` that the Sentinels have for the master")
 	f.StringVar(&r.user, "redis-user", "lightcone", "`NAME` of the user in Redis")
 	f.StringVar(&r.passwordFile, "redis-password-file", "", "`file` with that user's password")

@@ -24,11 +24,14 @@
 // of a tenant that uses several gateways add up. The month's quotas hold for the
 // region, approximately. They are exceeded by at most
 //
-//	gateways x (interval between exchanges x what the tenant uses in that time at one of them) + what is in flight,
+//	gateways x (interval between exchanges x what the tenant uses in that time at one of them) + what is in flight + what is queued,
 //
 // because a gateway hears of what others have counted only once an interval (5 s,
 // and up to a tenth more, unless configured), and of what a call costs only when it
 // has ended. While the region's store is away, the interval is as long as that.
+// A worker that runs queued calls keeps a Table, too, and counts as a gateway in that,
+// but refuses nothing: what was queued before the quota was reached is run.
+// What a process was not able to tell before it was killed counts for nothing.
 // A call of which the worker had said nothing a tenth of a second after its deadline
 // counts for nothing: what it cost is not known.
 // A store that has lost what it was told gives no tenant its month back where it was

@@ -83,7 +83,7 @@ func (f *Follower) follow(ctx context.Context) {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if failures++; failures == 1 {
-				f.config.Logger.Warn("the region is not told what tenants use; this gateway counts alone meanwhile", "error", err)
+				f.config.Logger.Warn("the region is not told what tenants use; it is counted here meanwhile, and told later", "error", err)
 			}
 		case err == nil && failures > 0:
 			f.config.Logger.Info("the region is told again what tenants use", "failures", failures)

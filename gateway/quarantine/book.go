@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -16,8 +17,8 @@ import (
 	"lightcone/internal/problem"
 )
 
-// Book is one gateway's book of deadly inputs: a gateway.Quarantine. Make one with
-// New and Run it; without Run it counts for its own gateway only. Its methods may be
+// Book is one process's book of deadly inputs: a gateway.Quarantine. Make one with
+// New and Run it; without Run it counts for its own process only. Its methods may be
 // called from any goroutine.
 type Book struct {
 	config  Config
@@ -25,8 +26,9 @@ type Book struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	index atomic.Pointer[index] // what calls are checked against; replaced, never changed
-	wake  chan struct{}         // room for one message: there is something to share
+	index  atomic.Pointer[index] // what calls are checked against; replaced, never changed
+	wake   chan struct{}         // room for one message: there is something to share
+	caught atomic.Bool           // all that was in the store has been read once
 
 	mu     sync.Mutex
 	ledger *ledger
@@ -114,6 +116,15 @@ func (b *Book) Strike(call *functions.Call) {
 	case b.wake <- struct{}{}:
 	default: // it has been told already
 	}
+}
+
+// Ready is nil once Run has read what was in quarantine when it began. A book that is
+// not ready refuses what its own process has seen.
+func (b *Book) Ready() error {
+	if !b.caught.Load() {
+		return errors.New("quarantine: the store has not been read yet")
+	}
+	return nil
 }
 
 // List is what is in quarantine, the newest first. It asks nobody.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ type Entry struct {
 	Tenant    lightcone.TenantID     `json:"tenant"`       // whose calls they were, and whose input it is: others may run theirs
 	BodyBytes int                    `json:"body_bytes"`   // the input's length
 	Query     lightcone.Digest       `json:"query_sha256"` // of the query string
-	Calls     []string               `json:"calls"`        // ids of the calls whose slot it killed, oldest first; at most 4
+	Calls     []string               `json:"calls"`        // whose slots it killed, oldest first: ids, with -N for a queued call's attempt N; at most 4
 	First     time.Time              `json:"first_at"`     // when a slot was killed first
 	Last      time.Time              `json:"last_at"`      // and last
 	Expires   time.Time              `json:"expires_at"`   // when all this is forgotten
@@ -59,9 +60,28 @@ func strikeOf(call *functions.Call, now time.Time, expiry time.Duration) Entry {
 	return Entry{
 		Digest: DigestOf(call), Function: call.Function, Tenant: call.Tenant,
 		BodyBytes: len(call.Body), Query: lightcone.DigestOf(call.Query),
-		Calls: []string{call.ID.String()},
+		Calls: []string{strikeName(call)},
 		First: now, Last: now, Expires: now.Add(expiry),
 	}
+}
+
+// strikeName tells killed slots apart: a call whose caller waits has one, a queued call
+// may have one for each attempt.
+func strikeName(call *functions.Call) string {
+	if call.Attempt == 0 {
+		return call.ID.String()
+	}
+	return call.ID.String() + "-" + strconv.Itoa(call.Attempt)
+}
+
+// isStrikeName says whether text may come from strikeName.
+func isStrikeName(text string) bool {
+	id, attempt, queued := strings.Cut(text, "-")
+	if len(id) != len(lightcone.CallID{}.String()) || strings.Trim(id, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" {
+		return false
+	}
+	number, err := strconv.ParseUint(attempt, 10, 32)
+	return !queued || err == nil && number > 0
 }
 
 // deadly is whether the input belongs into quarantine.
@@ -127,8 +147,8 @@ func (e Entry) validate() error {
 		return fmt.Errorf("first_at %v, last_at %v and expires_at %v: want them in this order and within %v", e.First, e.Last, e.Expires, longestExpiry)
 	}
 	for _, id := range e.Calls {
-		if len(id) != len(lightcone.CallID{}.String()) || strings.Trim(id, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" {
-			return fmt.Errorf("calls hold %q, which is no call's id", id)
+		if !isStrikeName(id) {
+			return fmt.Errorf("calls hold %q, which is no call's id and attempt", id)
 		}
 	}
 	return nil

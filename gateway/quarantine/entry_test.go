@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,10 +77,37 @@ func TestAnInputIsItsTenants(t *testing.T) {
 	}
 }
 
+// TestEachAttemptAtAQueuedCallMayKill: the attempts are of one call, and two of them are
+// enough; one of them that is noted twice is not.
+func TestEachAttemptAtAQueuedCallMayKill(t *testing.T) {
+	store := openStore(t)
+	one, two := newGateway(t, store, io.Discard, nil), newGateway(t, store, io.Discard, nil)
+	attempt := func(number int) *functions.Call {
+		call := callOf("deadly", 1)
+		call.Attempt = number
+		return call
+	}
+	one.Strike(attempt(1))
+	one.Strike(attempt(1))
+	eventually(t, "the first strike is in the store", func() bool { return hasDocument(t, store, strikesPath+digest("deadly").String()) })
+	if one.refuses("deadly") {
+		t.Fatal("one killed slot is enough")
+	}
+	two.Strike(attempt(2))
+	for _, g := range []*gateway{one, two} {
+		eventually(t, "every worker refuses the input", func() bool { return g.refuses("deadly") })
+		if g.Ready() != nil {
+			t.Error(g.Ready())
+		}
+	}
+}
+
 // drawEntry makes any good entry.
 func drawEntry(t *rapid.T, input string) Entry {
 	first := start.Add(time.Duration(rapid.IntRange(0, 1000).Draw(t, "first")) * time.Millisecond)
-	e := strikeOf(callOf(input, rapid.IntRange(0, 9).Draw(t, "call")), first, time.Hour)
+	call := callOf(input, rapid.IntRange(0, 9).Draw(t, "call"))
+	call.Attempt = rapid.IntRange(0, 2).Draw(t, "attempt")
+	e := strikeOf(call, first, time.Hour)
 	e.Tenant = lightcone.TenantID(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "tenant"))
 	return e
 }
@@ -117,6 +145,8 @@ func TestEntriesComeBackFromTheirDocuments(t *testing.T) {
 func TestDocumentsThatCannotBeUsed(t *testing.T) {
 	good := strikeOf(callOf("x", 1), start, time.Hour)
 	for what, change := range map[string]func(*Entry){
+		"call's id":   func(e *Entry) { e.Calls[0] += "-0" },
+		"and attempt": func(e *Entry) { e.Calls[0] += "-" },
 		"function":    func(e *Entry) { e.Function = "../x" },
 		"tenant":      func(e *Entry) { e.Tenant = "" },
 		"body_bytes":  func(e *Entry) { e.BodyBytes = -1 },
@@ -128,6 +158,7 @@ func TestDocumentsThatCannotBeUsed(t *testing.T) {
 		"the input":   func(e *Entry) { e.Digest[0]++ },
 	} {
 		bad := good
+		bad.Calls = slices.Clone(good.Calls)
 		change(&bad)
 		if _, err := decode(good.Digest, bad.encode()); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", what, err)

@@ -83,6 +83,7 @@ func (b *Book) readAll(ctx context.Context) (position, error) {
 		l.replace(time.Now(), all)
 		l.apply(time.Now(), h.Changes) // for a store whose reads lag behind its head
 	})
+	b.caught.Store(true)
 	return position{true, h.Sequence, d.Version}, nil
 }
 

@@ -16,8 +16,8 @@ func newMetrics(registerer prometheus.Registerer, b *Book) (*metrics, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	m := &metrics{
-		strikes:    counter("lightcone_quarantine_strikes_total", "Slots killed by a call's input, seen by this gateway."),
-		unshared:   counter("lightcone_quarantine_strikes_unshared_total", "Strikes that count on this gateway only: too many came at once."),
+		strikes:    counter("lightcone_quarantine_strikes_total", "Slots killed by a call's input, seen by this process."),
+		unshared:   counter("lightcone_quarantine_strikes_unshared_total", "Strikes that count in this process only: too many came at once."),
 		refused:    counter("lightcone_quarantine_refused_total", "Calls refused because their input is in quarantine."),
 		unreadable: counter("lightcone_quarantine_unreadable_documents_total", "Documents of the quarantine that could not be read and were passed over."),
 	}

@@ -93,7 +93,7 @@ func (b *Book) outcome(ctx context.Context, doing string, failures int, err erro
 		return failures
 	}
 	if failures == 0 {
-		b.logger.Warn("the quarantine's store is away; this gateway counts for itself meanwhile", "doing", doing, "error", err)
+		b.logger.Warn("the quarantine's store is away; this process counts for itself meanwhile", "doing", doing, "error", err)
 	}
 	_ = retry.Pause(ctx, retry.BackOff(failures+1, firstPause, longestPause, rand.Float64())) // the caller looks at ctx
 	return failures + 1
