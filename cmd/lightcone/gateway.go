@@ -207,5 +207,10 @@ const demandPath = "/demand"
 // job has the same name.
 func workerService(function lightcone.FunctionName) string { return "worker-" + string(function) }
 
+// workerManagement is the Consul service of their management listeners.
+func workerManagement(function lightcone.FunctionName) string {
+	return workerService(function) + "-manage"
+}
+
 // gatewayManagement is the Consul service of the gateways' management listeners.
 const gatewayManagement = "gateway-manage"

@@ -86,7 +86,7 @@ type otherLedgers struct {
 func newOtherLedgers(catalogue *consul.Client, functions []gateway.Declared, operatorKey string, logger *slog.Logger) *otherLedgers {
 	o := &otherLedgers{catalogue: catalogue, services: []string{gatewayManagement}, operatorKey: operatorKey, logger: logger}
 	for _, d := range functions {
-		o.services = append(o.services, workerService(d.Spec.Name)+"-manage")
+		o.services = append(o.services, workerManagement(d.Spec.Name))
 	}
 	return o
 }
