@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -249,6 +250,18 @@ func TestRedisFindsItsMaster(t *testing.T) {
 		t.Fatalf("%s: %v", answer, err)
 	}
 	checkAccess(t, first)
+	for _, h := range r.hosts { // what no replica has heard of yet may be lost with its master
+		err := within(agentBound, "the copy of what was written", func() error {
+			answer, err := h.asGateway("hmget", "lightcone:k", "f")
+			if err == nil && answer != "v" {
+				err = errors.New("it is not there")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	began := time.Now()
 	first.kill("redis")
