@@ -230,12 +230,10 @@ func (g *Gateway) replay(ctx *fasthttp.RequestCtx, result *functions.Result, id 
 	if result.Status != 0 || result.Exec > 0 {
 		ctx.Response.Header.SetCanonical(headerServerTiming, appendTiming(nil, result.Waited, result.Exec, result.CPU))
 	}
-	if result.Problem != "" && result.Status == 0 { // the function did not answer
-		found := &problem.Error{Kind: result.Problem, Detail: truncate(result.Body, longestDetail)}
+	if !result.Answered() {
+		found := result.Refusal()
 		writeProblem(&ctx.Response, found, fault(found.Kind), id, rand.Float64())
 		return string(found.Kind)
 	}
-	return g.writeAnswer(ctx, &functions.Answer{
-		Status: result.Status, Problem: result.Problem, ContentType: result.ContentType, Vary: result.Vary, Body: result.Body,
-	}, id)
+	return g.writeAnswer(ctx, result.Answer(), id)
 }

@@ -276,11 +276,8 @@ func (g *Gateway) runOnce(c *call, l *lane) (full bool, err error) {
 
 // writeAnswer passes on what the function said, and returns the outcome to count.
 func (g *Gateway) writeAnswer(ctx *fasthttp.RequestCtx, answer *functions.Answer, id string) string {
-	if answer.Problem != "" {
-		return g.refuse(ctx, named(answer), function, id)
-	}
-	if answer.Status < http.StatusOK || answer.Status > 599 {
-		return g.refuse(ctx, problem.New(problem.FunctionFailed, "The function answered with the status %d, which is not one of a final answer.", answer.Status), function, id)
+	if found := answer.Refusal(); found != nil {
+		return g.refuse(ctx, found, function, id)
 	}
 	response := &ctx.Response
 	response.SetStatusCode(answer.Status)
@@ -298,17 +295,6 @@ func (g *Gateway) writeAnswer(ctx *fasthttp.RequestCtx, answer *functions.Answer
 	response.Header.SetCanonical(headerError, []byte(function))
 	setRetryAfter(response, answer.Status, 0, rand.Float64())
 	return outcomeFunctionError
-}
-
-// longestDetail bounds a function's sentence in a problem document, in bytes.
-const longestDetail = 1 << 10
-
-// named is the problem that a function named, if it is one that functions may name.
-func named(answer *functions.Answer) *problem.Error {
-	if !functions.FunctionMay(answer.Problem) {
-		return problem.New(problem.FunctionFailed, "The function named the problem %q, which is not for functions to name.", truncate([]byte(answer.Problem), 64))
-	}
-	return &problem.Error{Kind: answer.Problem, Detail: truncate(answer.Body, longestDetail)}
 }
 
 // truncate is at most the first n bytes of text, cut between characters.

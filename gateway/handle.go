@@ -81,7 +81,7 @@ func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightc
 func (g *Gateway) checkRoute(ctx *fasthttp.RequestCtx, found route) error {
 	switch {
 	case found == routeNone:
-		return problem.New(problem.NotFound, "There is nothing at this path; functions are called with POST /function/{name}.")
+		return problem.New(problem.NotFound, "There is nothing at this path; %s.", g.served())
 	case found.queues() && g.config.Queue == nil:
 		return problem.New(problem.NotFound, "This Lightcone has no queue, so it takes no calls to be done later; call the function with POST /function/{name} and wait for its answer.")
 	case found == routeUsage && g.config.Usage == nil:
@@ -94,6 +94,18 @@ func (g *Gateway) checkRoute(ctx *fasthttp.RequestCtx, found route) error {
 		return problem.New(problem.BadParameter, "This path takes no body; send the request without one.")
 	}
 	return nil
+}
+
+// served is what there is at other paths, for who asks at one where nothing is.
+func (g *Gateway) served() string {
+	text := "functions are called with POST /function/{name}"
+	if g.config.Queue != nil {
+		text += ", or with POST /async-function/{name} to be asked about at /v1/invocations/{id}"
+	}
+	if g.config.Usage != nil {
+		text += "; what they used is at /v1/usage"
+	}
+	return text
 }
 
 // readyDocument is the answer of /readyz.

@@ -61,6 +61,13 @@ func rowOf(kind problem.Kind) row {
 	return rows[problem.Internal]
 }
 
+// StatusOf is the HTTP status and the title of a kind's problem document, for who tells
+// of problems beside the gateway.
+func StatusOf(kind problem.Kind) (status int, title string) {
+	found := rowOf(kind)
+	return found.status, found.title
+}
+
 var (
 	headerCallID       = []byte("X-Call-Id")
 	headerError        = []byte("X-Lightcone-Error")

@@ -107,6 +107,26 @@ func TestUsageIsToldToItsTenant(t *testing.T) {
 	}
 }
 
+// TestAnUnknownPathIsToldOfThose that are served, and of no others.
+func TestAnUnknownPathIsToldOfThose(t *testing.T) {
+	withQueue, _ := queued(t, nil, nil)
+	for name, test := range map[string]struct {
+		served       *served
+		queue, usage bool
+	}{
+		"nothing else": {serve(t, 1, echo, nil), false, false},
+		"a queue":      {withQueue, true, false},
+		"usage":        {serveUsage(t, &fixedUsage{}), false, true},
+	} {
+		got := test.served.request(t, "GET", "/v1/nothing", nil)
+		for path, want := range map[string]bool{"/function/{name}": true, "/async-function/{name}": test.queue, "/v1/invocations/{id}": test.queue, "/v1/usage": test.usage} {
+			if got.status != 404 || strings.Contains(got.body, " "+path) != want {
+				t.Errorf("%s: %s is named: want %v: %d %s", name, path, want, got.status, got.body)
+			}
+		}
+	}
+}
+
 func TestWithoutALedgerNoUsageIsTold(t *testing.T) {
 	s := serve(t, 1, echo, nil)
 	if got := s.request(t, http.MethodGet, "/v1/usage", nil); got.status != 404 || !strings.Contains(got.body, "write down") {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lightcone"
+	"lightcone/gateway"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
@@ -101,7 +102,7 @@ type messenger struct {
 }
 
 func newMessenger(rules callback.Rules, keys []callback.RegionKey, registry *prometheus.Registry, logger *slog.Logger) (*messenger, error) {
-	sender, err := callback.New(callback.Config{Rules: rules, Keys: keys, AtOnce: callbacksAtOnce})
+	sender, err := callback.New(callback.Config{Rules: rules, Keys: keys, StatusOf: gateway.StatusOf, AtOnce: callbacksAtOnce})
 	if err != nil {
 		return nil, err
 	}

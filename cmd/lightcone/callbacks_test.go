@@ -138,6 +138,19 @@ func TestDevCallsBack(t *testing.T) {
 	}
 	within(t, "it counts as delivered", func() bool { return attempts("delivered") == 1 })
 
+	// Of a call that its function refused it says what the result's route says.
+	failing := listenAt(t, "127.0.0.1:0", welcomes)
+	if accepted, text = d.request(t, "POST", "/async-function/resize?width=none", bytes.NewReader(readBytes(t, photo)), "X-Callback-Url", failing.URL); accepted.StatusCode != http.StatusAccepted {
+		t.Fatalf("%s %s", accepted.Status, text)
+	}
+	got, id = failing.first(t), accepted.Header.Get("X-Call-Id")
+	result, text := d.request(t, "GET", "/v1/invocations/"+id+"/result", nil)
+	if result.StatusCode != http.StatusBadRequest || got.header.Get("X-Function-Status") != "400" || got.header.Get("X-Call-Status") != "failed" ||
+		string(got.body) != text || got.header.Get("Content-Type") != result.Header.Get("Content-Type") {
+		t.Errorf("the callback: %v %s, the result: %s %v %s", got.header, got.body, result.Status, result.Header, text)
+	}
+	within(t, "it counts as delivered, too", func() bool { return attempts("delivered") == 2 })
+
 	// A redirect to where a callback may not go is not followed, and ends it.
 	inside := listenAt(t, "127.0.0.2:0", welcomes)
 	redirecting := listenAt(t, "127.0.0.1:0", func(_ int, w http.ResponseWriter) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -170,8 +169,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		}
 		return serve(group, "gateway", flags.api, "--api", door.Serve, door.Shutdown)
 	})
-	pages := managed(manager, known.quarantine)
-	maps.Copy(pages, deadLetterPages(queued, logger.With("component", "dead letters")))
+	pages := managed(manager, known.quarantine, deadLetterPages(queued, logger.With("component", "dead letters")))
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,

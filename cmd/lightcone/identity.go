@@ -82,7 +82,7 @@ func manageIdentity(command *cobra.Command, flags identityFlags) error {
 			operator: operator, metrics: registry,
 			// Also while Consul is away: who asks is told so.
 			ready: func() (any, error) { return nil, nil },
-			api:   managed(manager, book),
+			api:   managed(manager, book, nil),
 		})
 	})
 	return group.Wait(ctx)

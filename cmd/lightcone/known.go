@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,10 +88,18 @@ func inBackground(act func(context.Context)) run.Stop {
 	}
 }
 
-// managed are the management plane's pages, by pattern.
-func managed(manager *management.Manager, book *quarantine.Book) map[string]http.Handler {
+// managed are the management plane's pages, and those that are with it, by pattern.
+func managed(manager *management.Manager, book *quarantine.Book, further map[string]http.Handler) map[string]http.Handler {
 	pages := quarantined(book)
-	pages["/v1/"] = management.Routes(manager)
+	maps.Copy(pages, further)
+	var beside []string
+	for pattern := range pages {
+		if !strings.HasSuffix(pattern, "/") { // each is there with a slash, too
+			beside = append(beside, pattern)
+		}
+	}
+	slices.Sort(beside)
+	pages["/v1/"] = management.Routes(manager, beside...)
 	return pages
 }
 

@@ -2,6 +2,7 @@ package management
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
 	"lightcone"
@@ -18,7 +19,8 @@ type routes struct {
 // (DESIGN, section 8). Whoever mounts them lets in only the operator, and says who
 // that is with WithActor. Errors are RFC 9457 problem documents. A browser's request
 // from another site is refused: it may carry a password that the browser remembers.
-func Routes(manager *Manager) http.Handler {
+// beside are the paths that are mounted next to these, for who asks at one where nothing is.
+func Routes(manager *Manager, beside ...string) http.Handler {
 	r, mux := routes{manager}, http.NewServeMux()
 	mux.HandleFunc("POST /v1/tenants", r.createTenant)
 	mux.HandleFunc("GET /v1/tenants", r.tenants)
@@ -37,11 +39,14 @@ func Routes(manager *Manager) http.Handler {
 	sameSite.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, 0, nil, problem.New(problem.Forbidden, "A page of another site sent this; the management plane takes changes from its own and from programs."))
 	}))
-	return sameSite.Handler(withProblems(mux))
+	return sameSite.Handler(withProblems(mux, append([]string{"/v1/tenants", "/v1/keys", "/v1/audit"}, beside...)))
 }
 
-// withProblems answers what mux has no route for as a problem.
-func withProblems(mux *http.ServeMux) http.Handler {
+// withProblems answers what mux has no route for as a problem, which names the paths that
+// there are.
+func withProblems(mux *http.ServeMux, paths []string) http.Handler {
+	last := len(paths) - 1
+	served := strings.Join(paths[:last], ", ") + " and " + paths[last]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler, pattern := mux.Handler(r)
 		if pattern != "" {
@@ -55,7 +60,7 @@ func withProblems(mux *http.ServeMux) http.Handler {
 			answer(w, 0, nil, problem.New(problem.MethodNotAllowed, "This route takes %s, not %s.", refusal.header.Get("Allow"), quoted(r.Method)))
 			return
 		}
-		answer(w, 0, nil, problem.New(problem.NotFound, "There is no such route; the management plane has /v1/tenants, /v1/keys and /v1/audit."))
+		answer(w, 0, nil, problem.New(problem.NotFound, "There is no such route; the management plane has %s.", served))
 	})
 }
 

@@ -105,7 +105,7 @@ func TestARequestThatCannotBeServed(t *testing.T) {
 		{"no query", "GET", "/v1/audit?%zz", "", 400, "bad-parameter", "query"},
 		{"a limit to verify", "GET", "/v1/audit/verify?limit=3", "", 400, "bad-parameter", `"limit"`},
 		{"past the trail's end", "GET", "/v1/audit/verify?after=2", "", 400, "bad-parameter", "1 entries"},
-		{"no such route", "GET", "/v1/customers", "", 404, "not-found", "/v1/tenants"},
+		{"no such route", "GET", "/v1/customers", "", 404, "not-found", "has /v1/tenants, /v1/keys and /v1/audit."},
 		{"another method", "DELETE", acme, "", 405, "method-not-allowed", "PATCH"},
 	} {
 		var header []string
@@ -167,6 +167,16 @@ func TestTheQuotaAndItsVersion(t *testing.T) {
 		t.Errorf("%+v after %+v", again, got)
 	}
 	wantTrail(t, m, 4)
+}
+
+// TestAnUnknownRouteIsToldOfThose that there are, also beside these.
+func TestAnUnknownRouteIsToldOfThose(t *testing.T) {
+	routes := Routes(newManager(t, Config{Store: newStore(t)}), "/v1/deadletters", "/v1/quarantine")
+	answer := httptest.NewRecorder()
+	routes.ServeHTTP(answer, httptest.NewRequest("GET", "/v1/customers", nil))
+	if answer.Code != 404 || !strings.Contains(answer.Body.String(), "has /v1/tenants, /v1/keys, /v1/audit, /v1/deadletters and /v1/quarantine.") {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
 }
 
 func TestAnotherSitesPageMayNotChange(t *testing.T) {

@@ -100,6 +100,9 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
+// allowable is the rest of a refusal of what operators often have reason to allow.
+const allowable = "; whoever runs Lightcone can allow its network (--callback-allow)"
+
 // judge is nil for an address that callbacks may go to, and else a refusal.
 func (r Rules) judge(address netip.Addr) error {
 	address = address.Unmap() // ::ffff:127.0.0.1 is dialled as 127.0.0.1
@@ -113,7 +116,7 @@ func (r Rules) judge(address netip.Addr) error {
 	case slices.ContainsFunc(r.allowed, holds):
 		return nil
 	case slices.Contains(r.machine, address):
-		return refusal(fmt.Sprintf("the address %v is this machine's own", address))
+		return refusal(fmt.Sprintf("the address %v is this machine's own%s", address, allowable))
 	}
 	if translated.Contains(address) {
 		bytes := address.As16()
@@ -124,7 +127,11 @@ func (r Rules) judge(address netip.Addr) error {
 	}
 	for _, special := range blocks {
 		if special.prefix.Contains(address) {
-			return refusal(fmt.Sprintf("the address %v is %s", address, special.name))
+			why := fmt.Sprintf("the address %v is %s", address, special.name)
+			if address.IsLoopback() || address.IsPrivate() {
+				why += allowable
+			}
+			return refusal(why)
 		}
 	}
 	if address.Is6() && !globalUnicast.Contains(address) {

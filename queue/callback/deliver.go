@@ -19,17 +19,19 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/internal/problem"
 )
 
-// Config says how callbacks are delivered. Only Keys is required.
+// Config says how callbacks are delivered. Only Keys and StatusOf are required.
 type Config struct {
 	Rules    Rules
-	Keys     []RegionKey    // the current one first; one before it, for as long as receivers may know only that
-	RootCAs  *x509.CertPool // whom https servers are certified by; nil means the system's
-	Resolver *net.Resolver  // nil means the system's
-	Timeout  time.Duration  // bounds an attempt, redirects included; 0 means 10 s
-	AtOnce   int            // most attempts at once; 0 means 64
-	Share    int            // most of them for one tenant; 0 means a quarter of AtOnce
+	Keys     []RegionKey                                   // the current one first; one before it, for as long as receivers may know only that
+	StatusOf func(problem.Kind) (status int, title string) // the rule by which kinds of problems are told in HTTP; pure
+	RootCAs  *x509.CertPool                                // whom https servers are certified by; nil means the system's
+	Resolver *net.Resolver                                 // nil means the system's
+	Timeout  time.Duration                                 // bounds an attempt, redirects included; 0 means 10 s
+	AtOnce   int                                           // most attempts at once; 0 means 64
+	Share    int                                           // most of them for one tenant; 0 means a quarter of AtOnce
 }
 
 const (
@@ -63,6 +65,9 @@ func New(config Config) (*Sender, error) {
 			return nil, err
 		}
 	}
+	if config.StatusOf == nil {
+		return nil, errors.New("callbacks: there is no rule for the statuses of problems")
+	}
 	if config.Timeout < 0 || config.AtOnce < 0 || config.Share < 0 {
 		return nil, fmt.Errorf("callbacks: the timeout %v, %d at once or a tenant's share of %d is below 0", config.Timeout, config.AtOnce, config.Share)
 	}
@@ -88,7 +93,7 @@ func (s *Sender) Deliver(ctx context.Context, notice *Notice, attempt int) Verdi
 	attemptCtx, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
 	now := time.Now()
-	header, body := notice.request(s.config.Keys, attempt, now)
+	header, body := notice.request(&s.config, attempt, now)
 	reply := s.send(attemptCtx, notice.URL, header, body)
 	if reply.Status == 0 && ctx.Err() != nil {
 		return uncounted("this node is stopping")

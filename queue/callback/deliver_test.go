@@ -19,6 +19,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
+	"lightcone/gateway"
 	"lightcone/internal/problem"
 	"lightcone/queue/callback"
 )
@@ -32,7 +33,7 @@ func senderWith(t *testing.T, change func(*callback.Config)) *callback.Sender {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := callback.Config{Rules: rules, Keys: []callback.RegionKey{regionKey}, Timeout: 5 * time.Second}
+	config := callback.Config{Rules: rules, Keys: []callback.RegionKey{regionKey}, StatusOf: gateway.StatusOf, Timeout: 5 * time.Second}
 	if change != nil {
 		change(&config)
 	}
@@ -176,7 +177,7 @@ func TestDelivered(t *testing.T) {
 // TestWhatIsSent: a call that ended badly, or whose result is too large, is told of as well.
 func TestWhatIsSent(t *testing.T) {
 	server := listen(t, "127.0.0.1:0", false, status(200))
-	sender := senderWith(t, nil)
+	sender, id := senderWith(t, nil), lightcone.CallID{1, 2, 3}.String()
 	for name, test := range map[string]struct {
 		change             func(*callback.Notice)
 		status, function   string
@@ -184,22 +185,35 @@ func TestWhatIsSent(t *testing.T) {
 	}{
 		"the function refused": {
 			func(n *callback.Notice) {
-				n.Invocation.Status, n.Result = lightcone.InvocationFailed, functions.Result{Status: 422, Problem: problem.CorruptInput, Body: []byte("The JPEG ends early.")}
-			}, "failed", "422", "application/problem+json", `{"type":"urn:lightcone:problem:corrupt-input","status":422,"detail":"The JPEG ends early."}`, "",
+				n.Invocation.Status, n.Result = lightcone.InvocationFailed, functions.Result{Status: 500, Problem: problem.CorruptInput, Body: []byte("The JPEG ends early.")}
+			}, "failed", "422", "application/problem+json", `{"type":"urn:lightcone:problem:corrupt-input","title":"Corrupt input","status":422,"detail":"The JPEG ends early.","instance":"urn:lightcone:call:` + id + `"}`, "",
+		},
+		"the function named what is not its to name": {
+			func(n *callback.Notice) {
+				n.Invocation.Status, n.Result = lightcone.InvocationFailed, functions.Result{Status: 500, Problem: problem.Forbidden, Body: []byte("No.")}
+			}, "failed", "502", "application/problem+json", `{"type":"urn:lightcone:problem:function-failed","title":"Function failed","status":502,"detail":"The function named the problem \"forbidden\", which is not for functions to name.","instance":"urn:lightcone:call:` + id + `"}`, "",
 		},
 		"no function answered": {
 			func(n *callback.Notice) {
-				n.Invocation.Status, n.Result = lightcone.InvocationDead, functions.Result{Problem: problem.FunctionCrashed, Body: []byte("It crashed.")}
-			}, "dead", "502", "application/problem+json", `{"type":"urn:lightcone:problem:function-crashed","status":502,"detail":"It crashed."}`, "",
+				n.Invocation.Status, n.Result = lightcone.InvocationFailed, functions.Result{Problem: problem.TooLarge, Body: []byte("It is over 3 MiB.")}
+			}, "failed", "413", "application/problem+json", `{"type":"urn:lightcone:problem:too-large","title":"Too large","status":413,"detail":"It is over 3 MiB.","instance":"urn:lightcone:call:` + id + `"}`, "",
+		},
+		"the function's own 404": {
+			func(n *callback.Notice) { n.Invocation.Status, n.Result.Status = lightcone.InvocationFailed, 404 }, "failed", "404", "text/plain", "hello", "",
+		},
+		"dead": {
+			func(n *callback.Notice) {
+				n.Invocation.Status, n.Invocation.Error, n.Result = lightcone.InvocationDead, "It crashed 4 times.", functions.Result{}
+			}, "dead", "409", "application/problem+json", `{"type":"urn:lightcone:problem:not-finished","title":"No result","status":409,"detail":"It crashed 4 times.","instance":"urn:lightcone:call:` + id + `"}`, "",
 		},
 		"cancelled": {
 			func(n *callback.Notice) {
-				n.Invocation.Status, n.Invocation.Error, n.Result = lightcone.InvocationCancelled, "Its tenant took it back.", functions.Result{}
-			}, "cancelled", "502", "application/problem+json", `{"status":502,"detail":"Its tenant took it back."}`, "",
+				n.Invocation.Status, n.Result = lightcone.InvocationCancelled, functions.Result{}
+			}, "cancelled", "409", "application/problem+json", `{"type":"urn:lightcone:problem:cancelled","title":"Cancelled","status":409,"detail":"The call was cancelled.","instance":"urn:lightcone:call:` + id + `"}`, "",
 		},
 		"too large": {
 			func(n *callback.Notice) { n.Elsewhere, n.Result.Body = true, nil },
-			"succeeded", "200", "", "", "/v1/invocations/" + lightcone.CallID{1, 2, 3}.String() + "/result",
+			"succeeded", "200", "", "", "/v1/invocations/" + id + "/result",
 		},
 		"empty": {
 			func(n *callback.Notice) { n.Result.ContentType, n.Result.Body = "", nil }, "succeeded", "200", "application/octet-stream", "", "",
@@ -297,7 +311,8 @@ func TestStrictRules(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for _, config := range []callback.Config{
-		{}, {Keys: []callback.RegionKey{callback.RegionKey("short")}}, {Keys: []callback.RegionKey{regionKey}, AtOnce: -1}, {Keys: []callback.RegionKey{regionKey}, Timeout: -1},
+		{StatusOf: gateway.StatusOf}, {StatusOf: gateway.StatusOf, Keys: []callback.RegionKey{callback.RegionKey("short")}}, {Keys: []callback.RegionKey{regionKey}},
+		{StatusOf: gateway.StatusOf, Keys: []callback.RegionKey{regionKey}, AtOnce: -1}, {StatusOf: gateway.StatusOf, Keys: []callback.RegionKey{regionKey}, Timeout: -1},
 	} {
 		if _, err := callback.New(config); err == nil {
 			t.Errorf("%+v is taken", config)

@@ -16,7 +16,9 @@
 //	X-Call-Id           the call's id
 //	X-Call-Status       succeeded, failed, cancelled or dead
 //	X-Function-Name     the function
-//	X-Function-Status   the function's HTTP status; 502 if it gave no answer
+//	X-Function-Status   the HTTP status of GET /v1/invocations/CALL/result: the function's
+//	                    own, or the problem document's (409 for cancelled and dead calls,
+//	                    which have no result)
 //	X-Duration-Seconds  how long the function ran, of the attempt that gave the result
 //	X-Retry             0 the first time, 1 in the first retry, and so on
 //	X-Retry-Max         the most that X-Retry will be

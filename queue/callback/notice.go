@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	"lightcone"
 	"lightcone/functions"
+	"lightcone/internal/problem"
 )
 
 // Notice is what a URL is told: how one accepted call ended.
@@ -19,51 +21,52 @@ type Notice struct {
 	Elsewhere  bool // the result is too large to be sent: it has no Body here, and the receiver is told the path to fetch it from
 }
 
-// noAnswer is the X-Function-Status of a call that no function answered: a number that
-// nobody takes for success.
-const noAnswer = http.StatusBadGateway
-
-// functionStatus is X-Function-Status.
-func (n *Notice) functionStatus() int {
-	if n.Result.Status == 0 {
-		return noAnswer
+// refusal is the problem that is told in place of a result; nil where there is a good one.
+func (n *Notice) refusal() *problem.Error {
+	switch {
+	case n.Result.Status != 0 || n.Result.Problem != "":
+		return n.Result.Refusal()
+	case n.Invocation.Status == lightcone.InvocationCancelled:
+		return problem.New(problem.Cancelled, "The call was cancelled.")
+	default: // dead, or of a status that this version does not know
+		return problem.New(problem.NotFinished, "%s", cmp.Or(n.Invocation.Error, "The call ended without a result."))
 	}
-	return n.Result.Status
 }
 
 // webhookID names the end of the call, and says all that the signature is to cover
 // beside the body. None of its parts holds a colon or a dot.
-func (n *Notice) webhookID() string {
+func (n *Notice) webhookID(functionStatus int) string {
 	return strings.Join([]string{
 		n.Invocation.ID.String(), string(n.Invocation.Function), string(n.Invocation.Status),
-		strconv.Itoa(n.functionStatus()), strconv.FormatInt(n.Invocation.FinishedAt.UnixMilli(), 10),
+		strconv.Itoa(functionStatus), strconv.FormatInt(n.Invocation.FinishedAt.UnixMilli(), 10),
 	}, ":")
 }
 
 // problemDocument is an RFC 9457 problem document.
 type problemDocument struct {
-	Type   string `json:"type,omitempty"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Detail   string `json:"detail"`
+	Instance string `json:"instance"`
 }
 
-// body is what is sent, and its content type.
-func (n *Notice) body() (contentType string, body []byte) {
-	switch {
-	case n.Elsewhere:
-		return "", nil
-	case n.Result.Problem == "" && n.Result.Status != 0:
-		return contentTypeOf(n.Result.ContentType), n.Result.Body
+// told is what is said of the call's end: X-Function-Status, and the body with its
+// content type unless it is Elsewhere.
+func (n *Notice) told(statusOf func(problem.Kind) (status int, title string)) (status int, contentType string, body []byte) {
+	found := n.refusal()
+	if found == nil {
+		return n.Result.Status, contentTypeOf(n.Result.ContentType), n.Result.Body
 	}
-	document := problemDocument{Status: n.functionStatus(), Detail: string(n.Result.Body)}
-	if document.Detail == "" {
-		document.Detail = n.Invocation.Error
-	}
-	if n.Result.Problem != "" {
-		document.Type = "urn:lightcone:problem:" + string(n.Result.Problem)
-	}
-	text, _ := json.Marshal(document) // strings and a number always marshal
-	return "application/problem+json", text
+	status, title := statusOf(found.Kind)
+	body, _ = json.Marshal(problemDocument{ // strings and a number always marshal
+		Type:     "urn:lightcone:problem:" + string(found.Kind),
+		Title:    title,
+		Status:   status,
+		Detail:   found.Detail,
+		Instance: "urn:lightcone:call:" + n.Invocation.ID.String(),
+	})
+	return status, "application/problem+json", body
 }
 
 // contentTypeOf is the function's content type if a header can hold it: a function may
@@ -76,10 +79,13 @@ func contentTypeOf(text string) string {
 }
 
 // request is the headers and the body of an attempt.
-func (n *Notice) request(keys []RegionKey, attempt int, now time.Time) (http.Header, []byte) {
-	contentType, body := n.body()
-	id := n.webhookID()
-	timestamp, signed := signatures(keys, n.Invocation.Tenant, id, now, body)
+func (n *Notice) request(config *Config, attempt int, now time.Time) (http.Header, []byte) {
+	status, contentType, body := n.told(config.StatusOf)
+	if n.Elsewhere {
+		body = nil
+	}
+	id := n.webhookID(status)
+	timestamp, signed := signatures(config.Keys, n.Invocation.Tenant, id, now, body)
 	header := http.Header{
 		"User-Agent":         {"Lightcone"},
 		"Webhook-Id":         {id},
@@ -88,7 +94,7 @@ func (n *Notice) request(keys []RegionKey, attempt int, now time.Time) (http.Hea
 		"X-Call-Id":          {n.Invocation.ID.String()},
 		"X-Call-Status":      {string(n.Invocation.Status)},
 		"X-Function-Name":    {string(n.Invocation.Function)},
-		"X-Function-Status":  {strconv.Itoa(n.functionStatus())},
+		"X-Function-Status":  {strconv.Itoa(status)},
 		"X-Duration-Seconds": {strconv.FormatFloat(n.Result.Exec.Seconds(), 'f', 6, 64)},
 		"X-Retry":            {strconv.Itoa(attempt - 1)},
 		"X-Retry-Max":        {strconv.Itoa(MostAttempts - 1)},

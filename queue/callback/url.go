@@ -169,10 +169,10 @@ func (r Rules) judgeName(name string, labels []string) error {
 		return refusal(fmt.Sprintf("the host %.60q is a cloud's metadata service", name))
 	case under("localhost"): // RFC 6761: always this machine
 		if r.judge(netip.AddrFrom4([4]byte{127, 0, 0, 1})) != nil {
-			return refusal(fmt.Sprintf("the host %.60q is loopback", name))
+			return refusal(fmt.Sprintf("the host %.60q is loopback%s", name, allowable))
 		}
 	case len(r.allowed) == 0 && (len(labels) == 1 || slices.ContainsFunc(insideSuffixes, under)):
-		return refusal(fmt.Sprintf("the host %.60q is a name inside a network; want a public one such as example.com", name))
+		return refusal(fmt.Sprintf("the host %.60q is a name inside a network; want a public one such as example.com%s", name, allowable))
 	}
 	return nil
 }

@@ -69,6 +69,25 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestARefusalSaysWhoCanAllowIt where operators often have reason to.
+func TestARefusalSaysWhoCanAllowIt(t *testing.T) {
+	for url, want := range map[string]bool{
+		"http://127.0.0.1:9000/": true, "http://localhost:9000/": true, "http://10.1.2.3/": true, "http://[fd12::1]/": true, "http://redis/": true, "http://vault.internal/": true,
+		"http://169.254.169.254/": false, "http://metadata.goog/": false, "http://224.0.0.1/": false, "http://example.com:25/": false, "gopher://example.com/": false,
+	} {
+		if err := (Rules{}).Check(url); err == nil || strings.Contains(err.Error(), "--callback-allow") != want {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+	rules, err := NewRules(nil, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rules.Check("http://10.1.2.3/"); err == nil || strings.Contains(err.Error(), "--callback-allow") {
+		t.Errorf("what the operator forbids: %v", err)
+	}
+}
+
 func TestCheckWithAllowedNetworks(t *testing.T) {
 	rules := rulesOf(t, "127.0.0.0/8", "10.1.0.0/16")
 	for text, want := range map[string]bool{
