@@ -143,8 +143,9 @@ func TestQueuedCallsOverHTTP(t *testing.T) {
 // TestDeadLettersByCommand: a call that is never done in its time is given up, and an
 // operator sees to it.
 func TestDeadLettersByCommand(t *testing.T) {
-	d := startDev(t, t.TempDir())
-	response, text := d.request(t, "POST", "/async-function/resize?width=4000&height=4000&fit=fill&format=png", strings.NewReader(string(readBytes(t, photo))), "X-Timeout", "1ms")
+	d := startDev(t, t.TempDir(), "--callback-allow", "127.0.0.1/32")
+	tenant := listenAt(t, "127.0.0.1:0", welcomes)
+	response, text := d.request(t, "POST", "/async-function/resize?width=4000&height=4000&fit=fill&format=png", strings.NewReader(string(readBytes(t, photo))), "X-Timeout", "1ms", "X-Callback-Url", tenant.URL)
 	id := response.Header.Get("X-Call-Id")
 	if response.StatusCode != 202 {
 		t.Fatalf("%s %s", response.Status, text)
@@ -160,6 +161,9 @@ func TestDeadLettersByCommand(t *testing.T) {
 	dies("after all its attempts")
 	if response, text := d.request(t, "GET", "/v1/invocations/"+id+"/result", nil); response.StatusCode != 409 {
 		t.Errorf("the result of a dead call: %s %s", response.Status, text)
+	}
+	if got := tenant.first(t); got.header.Get("X-Call-Status") != "dead" || got.header.Get("X-Function-Status") != "409" || !strings.Contains(string(got.body), "All 4 attempts are used up. The last: ") {
+		t.Errorf("the callback of a dead call: %v %s", got.header, got.body)
 	}
 	command := func(args ...string) (int, string) {
 		t.Helper()

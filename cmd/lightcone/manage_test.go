@@ -5,12 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"lightcone/gateway/quarantine"
 	"lightcone/identity"
+	"lightcone/identity/management"
+	"lightcone/internal/document/embedded"
 )
 
 func newKey(t *testing.T) identity.Key {
@@ -20,6 +25,38 @@ func newKey(t *testing.T) identity.Key {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// TestTheManagementPlaneNamesWhatIsThere: the pages that are mounted beside its own, too.
+func TestTheManagementPlaneNamesWhatIsThere(t *testing.T) {
+	store, err := embedded.Open(filepath.Join(t.TempDir(), "documents"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	manager, err := management.New(management.Config{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	book, err := quarantine.New(quarantine.DefaultConfig(), store, newRegistry(), logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, further := range map[string]map[string]http.Handler{
+		"has /v1/tenants, /v1/keys, /v1/audit and /v1/quarantine.":                  nil,
+		"has /v1/tenants, /v1/keys, /v1/audit, /v1/deadletters and /v1/quarantine.": deadLetterPages(nil, logger),
+	} {
+		operator := newKey(t)
+		server := managementListener{operator: operator, metrics: newRegistry(), api: managed(manager, book, further)}.server()
+		request := httptest.NewRequest(http.MethodGet, "/v1/customers", nil)
+		request.Header.Set("Authorization", "Bearer "+operator.Text())
+		recorded := httptest.NewRecorder()
+		server.Handler.ServeHTTP(recorded, request)
+		if recorded.Code != http.StatusNotFound || !strings.Contains(recorded.Body.String(), want) {
+			t.Errorf("%d %s, want %q", recorded.Code, recorded.Body, want)
+		}
+	}
 }
 
 func TestManagementAsksForTheOperatorsKey(t *testing.T) {
