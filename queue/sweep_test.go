@@ -69,3 +69,43 @@ func TestTheSweepTakesWhatNoCallNeeds(t *testing.T) {
 		}
 	}
 }
+
+// redrivenMeanwhile is a ledger that has a dead call redriven by somebody else just
+// before it is read for the first time.
+type redrivenMeanwhile struct {
+	ledger
+	redrive func()
+	once    bool
+}
+
+func (r *redrivenMeanwhile) readNow(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (entry, error) {
+	if !r.once {
+		r.once = true
+		r.redrive()
+	}
+	return r.ledger.readNow(ctx, tenant, id)
+}
+
+func TestTheSweepLeavesTheInputOfACallThatIsRedrivenMeanwhile(t *testing.T) {
+	limits := testLimits
+	limits.Attempts = 1
+	b := oneNode(t)
+	c, operator := b.connect(limits), b.connect(limits)
+	dead := queued(t, strings.Repeat("x", MostInline+1))
+	b.accept(c, dead)
+	stop := b.work(c, crash)
+	b.until(c, dead.Call.ID, lightcone.InvocationDead)
+	stop()
+	c.protocol.now = func() time.Time { return time.Now().Add(11 * time.Minute) }
+	meanwhile := &redrivenMeanwhile{ledger: c.protocol.ledger, redrive: func() {
+		if _, err := operator.Redrive(t.Context(), dead.Call.ID); err != nil {
+			t.Error(err)
+		}
+	}}
+	c.protocol.ledger = meanwhile
+	if removed, err := c.Sweep(t.Context()); err != nil || removed != 0 || !meanwhile.once {
+		t.Errorf("%d removed, %v; the call's record was read: %t", removed, err, meanwhile.once)
+	}
+	b.work(operator, echo)
+	b.until(operator, dead.Call.ID, lightcone.InvocationSucceeded)
+}
