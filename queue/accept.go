@@ -52,6 +52,9 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 		}
 		j.ID, j.CreatedAt = first.ID, first.At // it is queued only now: its age counts from here
 	}
+	if c.store.filled() >= acceptBelow {
+		return lightcone.Invocation{}, unavailable("The queue is full of what calls came to: try again later.", errFull)
+	}
 	r, err := c.accept(ctx, &j, call.Body, q.IdempotencyKey != "")
 	if err != nil {
 		return lightcone.Invocation{}, uncertain(err)

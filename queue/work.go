@@ -51,7 +51,7 @@ type crew struct {
 	done      chan struct{} // a call is no longer in hand
 	running   int
 	inHand    int
-	shut      bool // there was no room for one more when Room was last asked
+	shut      bool // there was no room for one more when that was last asked
 
 	mu    sync.Mutex
 	hands map[*hand]struct{}
@@ -153,7 +153,7 @@ func (k *crew) loop(ctx context.Context) {
 // room is for how many more calls there is room.
 func (k *crew) room() int {
 	room := min(k.AtOnce-k.running, 2*k.AtOnce-k.inHand)
-	if k.shut = room > 0 && !k.Room(); k.shut {
+	if k.shut = room > 0 && (k.store.filled() >= runBelow || !k.Room()); k.shut {
 		return 0
 	}
 	return max(room, 0)
