@@ -56,3 +56,22 @@ func TestNoCallIsRunThatThereIsNoRoomForTheEndOf(t *testing.T) {
 		}
 	})
 }
+
+// A result that cannot be kept is a failed attempt, and who asks is told why.
+func TestAResultThatThereIsNoRoomForIsAFailedAttempt(t *testing.T) {
+	limits := testLimits
+	limits.MaxBytes, limits.Attempts = 4<<20, 2
+	onEach(t, limits, func(t *testing.T, b *bed, c *Client) {
+		b.work(c, func(_ context.Context, _ *functions.Call, answer *functions.Answer) error {
+			answer.Status, answer.Body = 200, []byte(strings.Repeat("x", MostInline+MostInline/2))
+			return nil
+		})
+		for _, want := range []lightcone.InvocationStatus{lightcone.InvocationSucceeded, lightcone.InvocationSucceeded, lightcone.InvocationDead} {
+			q := queued(t, "x")
+			b.accept(c, q)
+			if got := b.until(c, q.Call.ID, want); want == lightcone.InvocationDead && !strings.Contains(got.Error, "large inputs and results is full") {
+				t.Errorf("%+v", got)
+			}
+		}
+	})
+}

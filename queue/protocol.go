@@ -261,9 +261,14 @@ func (a *attempt) end(whole context.Context, running *record, sequence uint64, v
 	defer cancel()
 	after, next, wait := end(*running, v, result, a.now(), a.random(), a.limits)
 	var err error
+	if next == stepSettle {
+		var unkept *problem.Error
+		if err = a.settle(ctx, &after, sequence, result.Body); errors.As(err, &unkept) { // there is no room for it, for instance
+			after, next, wait = end(*running, verdictRetry, &functions.Result{Problem: unkept.Kind, Body: []byte(unkept.Detail)}, a.now(), a.random(), a.limits)
+		}
+	}
 	switch next {
 	case stepSettle:
-		err = a.settle(ctx, &after, sequence, result.Body)
 	case stepBury:
 		err = a.bury(ctx, &after, sequence)
 	default:
