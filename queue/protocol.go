@@ -103,6 +103,9 @@ func (p *protocol) accept(ctx context.Context, j *job, body []byte, shared bool)
 	inline := body
 	if j.FarInput {
 		if err := p.warehouse.putInput(ctx, j, body); err != nil {
+			if !shared {
+				err = asProblem(err) // nobody has queued it
+			}
 			return record{}, err
 		}
 		inline = nil

@@ -31,8 +31,8 @@ func stray(r *record, buried bool, stored, now time.Time, l Limits) bool {
 	}
 }
 
-// Sweep removes the inputs in the object store that no call needs any more, once, and
-// says how many. Anybody may run it, at any time.
+// Sweep removes the inputs in the object store that no call needs any more, and inputs
+// and results that were never stored whole, once, and says how many. Anybody may run it, at any time.
 func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 	ctx, cancel := within(ctx, sweepFor)
 	defer cancel()
@@ -53,6 +53,13 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 		removed++
 		return c.warehouse.dropInput(ctx, o.tenant, o.id)
 	})
+	for _, bucket := range []string{inputsBucket, resultsBucket} {
+		if err == nil {
+			var more int
+			more, err = c.sweepParts(ctx, bucket)
+			removed += more
+		}
+	}
 	return removed, asProblem(err)
 }
 

@@ -109,3 +109,30 @@ func TestTheSweepLeavesTheInputOfACallThatIsRedrivenMeanwhile(t *testing.T) {
 	b.work(operator, echo)
 	b.until(operator, dead.Call.ID, lightcone.InvocationSucceeded)
 }
+
+func TestTheSweepTakesWhatWasNeverStoredWhole(t *testing.T) {
+	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
+		large := strings.Repeat("x", 3*MostInline)
+		waiting := queued(t, large)
+		b.accept(c, waiting)
+		for _, bucket := range []string{inputsBucket, resultsBucket} {
+			for range 3 { // what a gateway or a worker leaves that is killed on the way
+				if _, err := c.js.Publish(t.Context(), "$O."+bucket+".C.orphan", []byte(large[:128<<10])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, test := range []struct {
+			later   time.Duration
+			removed int
+		}{{0, 0}, {11 * time.Minute, 2}, {11 * time.Minute, 0}} {
+			c.protocol.now = func() time.Time { return time.Now().Add(test.later) }
+			if removed, err := c.Sweep(t.Context()); err != nil || removed != test.removed {
+				t.Errorf("after %v: %d removed, %v; want %d", test.later, removed, err, test.removed)
+			}
+		}
+		if left, err := c.warehouse.get(t.Context(), inputsBucket, inputName("acme", waiting.Call.ID)); err != nil || len(left) != len(large) {
+			t.Errorf("%d bytes of the input of a call that waits, %v", len(left), err)
+		}
+	})
+}
