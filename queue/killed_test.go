@@ -119,3 +119,21 @@ func TestAnAttemptThatAnotherHasTakenOverIsKilled(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// The nodes' operator may have had to begin with empty disks; workers that are there
+// already go on.
+func TestLanesThatAreLostAreMadeAgain(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	b.work(c, echo)
+	first, second := queued(t, "x"), queued(t, "x")
+	b.accept(c, first)
+	b.until(c, first.Call.ID, lightcone.InvocationSucceeded)
+	for lane := range Lanes {
+		if err := c.js.DeleteConsumer(t.Context(), workStream, laneName("echo", lane)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.accept(c, second)
+	b.until(c, second.Call.ID, lightcone.InvocationSucceeded)
+}
