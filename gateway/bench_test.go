@@ -19,13 +19,21 @@ import (
 // BenchmarkCall is one call with the body and the answer of a usual resize, over
 // a kept-alive loopback connection. Its client is a few reads and writes, so
 // most of the time is the gateway's and the kernel's.
-func BenchmarkCall(b *testing.B) {
+func BenchmarkCall(b *testing.B) { benchmarkCall(b, nil) }
+
+// BenchmarkRecordedCall is the same with a ledger.
+func BenchmarkRecordedCall(b *testing.B) {
+	book := openBook(b, nil)
+	benchmarkCall(b, func(c *Config) { c.Ledger = book })
+}
+
+func benchmarkCall(b *testing.B, change func(*Config)) {
 	answered := bytes.Repeat([]byte("a"), 8<<10)
 	s := serve(b, 2, func(_ *functions.Call, answer *functions.Answer) error {
 		answer.Status, answer.ContentType = http.StatusOK, "image/jpeg"
 		answer.Body = append(answer.Body[:0], answered...)
 		return nil
-	}, nil)
+	}, change)
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
 		b.Fatal(err)

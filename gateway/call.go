@@ -25,6 +25,7 @@ type call struct {
 	memory  holding // its body's, then its answer's
 	timing  []byte
 	limits  limitFields
+	record  lightcone.UsageRecord // here, so that keeping it allocates nothing
 }
 
 var callPool = sync.Pool{New: func() any {
@@ -78,6 +79,9 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, asked route, name []byte
 	if err := g.enter(p); err != nil {
 		return a, err
 	}
+	if err := g.writable(); err != nil {
+		return a, err
+	}
 	var quota lightcone.Quota
 	var err error
 	if a.tenant, quota, err = g.callers.Authorize(bearer(header.PeekCanonical(keyAuthorization)), function); err != nil {
@@ -122,7 +126,8 @@ func (g *Gateway) admit(header *fasthttp.RequestHeader, asked route, name []byte
 func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, asked route, name []byte, callID lightcone.CallID, id string) {
 	p := passage{gateway: g}
 	defer p.leave(admission.Untold, lightcone.Usage{}) // of a call whose handling panics
-	admitted, err := g.admit(&ctx.Request.Header, asked, name, time.Now(), &p)
+	arrived := time.Now()
+	admitted, err := g.admit(&ctx.Request.Header, asked, name, arrived, &p)
 	counted := g.metrics.none
 	if admitted.lane != nil {
 		counted = admitted.lane.metrics
@@ -162,6 +167,7 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, asked ro
 	ran, err := g.run(c, admitted.lane)
 	c.memory.charge(int64(len(c.answer.Body)))
 	p.leave(outcomeOf(ran, c.answer.Exec, err), usageOf(c, ran, err))
+	recorded := g.record(c, arrived, ran, err)
 	p.tell(&ctx.Response, &c.limits)
 	c.letGoOfBody()
 	if ran {
@@ -178,6 +184,9 @@ func (g *Gateway) serveCall(ctx *fasthttp.RequestCtx, conn *connection, asked ro
 		counted.count(g.refuse(ctx, err, fault(problem.Of(err).Kind), id))
 	default:
 		counted.count(g.refuse(ctx, err, platform, id))
+	}
+	if recorded {
+		g.answered(c.record.Start)
 	}
 }
 

@@ -33,6 +33,10 @@ type Config struct {
 	// CheckCallback says why nobody may be called back at a URL, as a problem for the
 	// caller. May be nil: then every URL with http or https will do.
 	CheckCallback func(url string) error
+	// Ledger keeps what calls used. May be nil: then nothing is kept.
+	Ledger Ledger
+	// Usage adds up what a tenant has used. May be nil: then nobody is told.
+	Usage Usage
 	// Tenants remembers what each tenant has used and has in flight; nil = a table of
 	// the gateway's own, with admission.DefaultConfig.
 	Tenants *admission.Table

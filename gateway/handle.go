@@ -66,6 +66,8 @@ func (g *Gateway) dispatch(ctx *fasthttp.RequestCtx, conn *connection, id lightc
 		g.serveCall(ctx, conn, found, name, id, text)
 	case routeInvocation, routeResult:
 		g.serveInvocation(ctx, conn, found, name, text)
+	case routeUsage:
+		g.serveUsage(ctx, text)
 	case routeHealth:
 		ctx.Response.Header.SetCanonical(headerCallID, []byte(text))
 		writeJSON(ctx, fasthttp.StatusOK, map[string]bool{"live": true})
@@ -82,6 +84,8 @@ func (g *Gateway) checkRoute(ctx *fasthttp.RequestCtx, found route) error {
 		return problem.New(problem.NotFound, "There is nothing at this path; functions are called with POST /function/{name}.")
 	case found.queues() && g.config.Queue == nil:
 		return problem.New(problem.NotFound, "This Lightcone has no queue, so it takes no calls to be done later; call the function with POST /function/{name} and wait for its answer.")
+	case found == routeUsage && g.config.Usage == nil:
+		return problem.New(problem.NotFound, "This Lightcone does not write down what calls use, so there is nothing to tell.")
 	case !found.takes(ctx.Method()):
 		ctx.Response.Header.SetCanonical(headerAllow, []byte(found.methods()))
 		return problem.New(problem.MethodNotAllowed, "This path does not take the method %s; use %s.", truncate(ctx.Method(), 32), found.methods())

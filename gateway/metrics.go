@@ -36,6 +36,7 @@ type metrics struct {
 	invocations *prometheus.CounterVec
 
 	handshakes *prometheus.CounterVec
+	unrecorded prometheus.Counter
 	limited    map[admission.Limit]prometheus.Counter // looked up once
 }
 
@@ -87,6 +88,10 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 			Help: "TLS handshakes by outcome: done, failed, timeout, or http when the client did not speak TLS.",
 		}, []string{"outcome"}),
 	}
+	m.unrecorded = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "lightcone_gateway_unrecorded_total",
+		Help: "Calls answered whose usage record could not be kept.",
+	})
 	limited := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lightcone_gateway_limited_total",
 		Help: "Calls refused by a limit of their tenant, by the limit's name.",
@@ -95,7 +100,7 @@ func newMetrics(registerer prometheus.Registerer, g *Gateway) (*metrics, error) 
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
 	for _, collector := range []prometheus.Collector{
-		m.calls, m.shed, m.confined, m.queued, m.exec, m.accept, m.invocations, m.handshakes, limited,
+		m.calls, m.shed, m.confined, m.queued, m.exec, m.accept, m.invocations, m.handshakes, m.unrecorded, limited,
 		gauge("lightcone_gateway_calls_in_flight", "Calls between the end of their headers and their outcome.",
 			func() float64 { return float64(g.inFlight.Load()) }),
 		gauge("lightcone_gateway_tenants", "Tenants that are remembered.",

@@ -12,6 +12,8 @@ type preferences struct {
 	respondAsync bool // section 4.1: do not wait for the answer
 	waits        bool // section 4.3: wait was given
 	wait         time.Duration
+	handles      bool // section 4.4: handling was given
+	strict       bool // as strict
 }
 
 // mostWait is the longest wait that is honoured: who wishes more gets so much.
@@ -55,6 +57,8 @@ func (p *preferences) take(name, value []byte) error {
 			return problem.New(problem.BadParameter, "The preference wait is %q; want a whole number of seconds, such as wait=10 (above %d counts as %d).", truncate(value, 64), int(mostWait.Seconds()), int(mostWait.Seconds()))
 		}
 		p.waits, p.wait = true, seconds
+	case equalFold(name, "handling") && !p.handles:
+		p.handles, p.strict = true, equalFold(value, "strict")
 	}
 	return nil
 }

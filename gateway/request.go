@@ -33,6 +33,7 @@ const (
 	routeAccept     // a call whose client does not wait
 	routeInvocation // what has become of one
 	routeResult     // its result
+	routeUsage      // what a tenant has used
 )
 
 var (
@@ -57,6 +58,8 @@ func routeOf(path []byte) (found route, name []byte) {
 		return routeHealth, nil
 	case "/readyz":
 		return routeReady, nil
+	case "/v1/usage":
+		return routeUsage, nil
 	}
 	if name, found := bytes.CutPrefix(path, acceptPrefix); found && isName(name) {
 		return routeAccept, name

@@ -63,6 +63,12 @@ variable "redis_service" {
   default     = "redis-sentinel"
 }
 
+variable "usage_bucket" {
+  description = "URL of the bucket that records of what calls used are brought to, such as s3://usage?region=eu-central-1; \"\" is for a region that keeps none. Hosts must have its credentials, or nomad/jobs the items usage_access_key_id and usage_secret_access_key."
+  type        = string
+  default     = ""
+}
+
 variable "queue_service" {
   description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
   type        = string
@@ -153,6 +159,10 @@ job "gateway" {
       reconcile  = "keep_original"
     }
 
+    ephemeral_disk {
+      size = var.usage_bucket == "" ? 300 : 1500 # the ledger takes 1 GiB at most
+    }
+
     network {
       port "calls" {}
       port "manage" {}
@@ -233,9 +243,24 @@ job "gateway" {
         LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
         LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
-        LIGHTCONE_CALLBACKS           = "true" # the queue's nodes have a key to sign them with
-        LIGHTCONE_CALLBACK_ALLOW      = "${join(",", var.callback_allow)}"
-        LIGHTCONE_CALLBACK_FORBID     = "${join(",", var.callback_forbid)}"
+        # What calls used is written down here, until the bucket has it. A rack that heals has it still.
+        LIGHTCONE_USAGE_BUCKET    = "${var.usage_bucket}"
+        LIGHTCONE_USAGE_DIR       = var.usage_bucket == "" ? "" : "$${NOMAD_ALLOC_DIR}/data/usage"
+        LIGHTCONE_USAGE_NODE      = var.usage_bucket == "" ? "" : "gateway-$${NOMAD_ALLOC_ID}"
+        LIGHTCONE_CALLBACKS       = "true" # the queue's nodes have a key to sign them with
+        LIGHTCONE_CALLBACK_ALLOW  = "${join(",", var.callback_allow)}"
+        LIGHTCONE_CALLBACK_FORBID = "${join(",", var.callback_forbid)}"
+      }
+
+      # The bucket's credentials, if the hosts have none of their own.
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/usage.env"
+        env         = true
+        data        = <<-EOT
+          {{ with nomadVar "nomad/jobs" }}{{ if .usage_access_key_id }}AWS_ACCESS_KEY_ID={{ .usage_access_key_id }}
+          AWS_SECRET_ACCESS_KEY={{ .usage_secret_access_key }}{{ end }}{{ end }}
+        EOT
+        change_mode = "noop"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:

@@ -71,6 +71,12 @@ variable "slots" {
   }
 }
 
+variable "usage_bucket" {
+  description = "URL of the bucket that records of what calls used are brought to, such as s3://usage?region=eu-central-1; \"\" is for a region that keeps none. Hosts must have its credentials, or nomad/jobs the items usage_access_key_id and usage_secret_access_key."
+  type        = string
+  default     = ""
+}
+
 variable "queue_service" {
   description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
   type        = string
@@ -177,6 +183,10 @@ job "worker" {
       reconcile  = "keep_original"
     }
 
+    ephemeral_disk {
+      size = var.usage_bucket == "" ? 300 : 1500 # the ledger takes 1 GiB at most
+    }
+
     network {
       port "calls" {}
       port "manage" {}
@@ -252,10 +262,25 @@ job "worker" {
         LIGHTCONE_QUEUE_KEEP          = "${var.queue_keep}"
         LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
+        # What calls used is written down here, until the bucket has it. A rack that heals has it still.
+        LIGHTCONE_USAGE_BUCKET = "${var.usage_bucket}"
+        LIGHTCONE_USAGE_DIR    = var.usage_bucket == "" ? "" : "$${NOMAD_ALLOC_DIR}/data/usage"
+        LIGHTCONE_USAGE_NODE   = var.usage_bucket == "" ? "" : "worker-$${NOMAD_ALLOC_ID}"
         # Where it tells what they used of their tenants' month.
         LIGHTCONE_REDIS_SERVICE          = "${var.redis_service}"
         LIGHTCONE_REDIS_PASSWORD_FILE    = "${NOMAD_SECRETS_DIR}/redis.password"
         LIGHTCONE_SENTINEL_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/sentinel.password"
+      }
+
+      # The bucket's credentials, if the hosts have none of their own.
+      template {
+        destination = "${NOMAD_SECRETS_DIR}/usage.env"
+        env         = true
+        data        = <<-EOT
+          {{ with nomadVar "nomad/jobs" }}{{ if .usage_access_key_id }}AWS_ACCESS_KEY_ID={{ .usage_access_key_id }}
+          AWS_SECRET_ACCESS_KEY={{ .usage_secret_access_key }}{{ end }}{{ end }}
+        EOT
+        change_mode = "noop"
       }
 
       # The keys come from the Nomad variable nomad/jobs. They are read at the start:

@@ -167,13 +167,28 @@ func end(running record, v verdict, result *functions.Result, now time.Time, ran
 	return after, stepLater, wait
 }
 
-// cancelled decides on a cancel, and says whether there is something to write.
+// cancelled decides on a cancel, and says whether there is something to write. What an
+// attempt that runs has spent is for its worker to note (see noted).
 func cancelled(found record, now time.Time) (after record, changed bool) {
 	if found.Status.Final() {
 		return found, false
 	}
+	if found.Status == lightcone.InvocationRunning {
+		found.Spent = nil
+	}
 	found.Status, found.FinishedAt, found.Error = lightcone.InvocationCancelled, now, ""
 	return found, true
+}
+
+// noted decides whether the attempt that a cancel stopped adds to the record what it
+// spent: once, whoever does.
+func noted(found *record, generation int, s *spent) (after record, changed bool) {
+	if s == nil || found == nil || found.Status != lightcone.InvocationCancelled || found.Generation != generation || found.Spent != nil {
+		return record{}, false
+	}
+	after = *found
+	after.Spent = s
+	return after, true
 }
 
 // redriven decides on a redrive of a dead letter: the job to queue, and whether there
@@ -189,5 +204,12 @@ func redriven(found *record, l *letter, now time.Time) (job, bool) {
 	again := l.Job
 	again.Generation++
 	again.QueuedAt = now
+	if again.Owed == nil {
+		ended := &l.Record
+		if found != nil && found.Generation == l.Job.Generation && found.Status.Final() { // the end that was told of
+			ended = found
+		}
+		again.Owed = ended.usage()
+	}
 	return again, true
 }

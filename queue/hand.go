@@ -85,7 +85,7 @@ func (h *hand) work(m *nats.Msg) {
 	var beating sync.WaitGroup
 	ended := make(chan struct{})
 	beating.Go(func() { h.beat(ended) })
-	a := &attempt{protocol: h.crew.protocol, delivery: h, job: &h.job, input: h.input, work: about.Sequence.Stream, run: h.run}
+	a := &attempt{protocol: h.crew.protocol, delivery: h, job: &h.job, input: h.input, work: about.Sequence.Stream, run: h.run, tell: h.crew.Ended}
 	err = a.process(context.Background())
 	close(ended)
 	h.crew.leave(h)

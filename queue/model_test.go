@@ -29,6 +29,7 @@ type world struct {
 	news     map[string]int
 	input    bool
 
+	told         []lightcone.UsageRecord
 	acknowledged bool
 	runs         map[int]int // by generation, those that the function saw
 	calm         bool        // nobody is killed and nothing is lost any more
@@ -110,7 +111,8 @@ func (w *world) write(_ context.Context, r *record, body []byte, after uint64) (
 		return 0, errOutrun
 	}
 	if before := last.record; before != nil && before.Status.Final() {
-		if before.Status != lightcone.InvocationDead || r.Generation <= before.Generation {
+		noted := before.Status == lightcone.InvocationCancelled && r.Status == before.Status && before.Spent == nil && r.Spent != nil
+		if !noted && (before.Status != lightcone.InvocationDead || r.Generation <= before.Generation) {
 			w.t.Fatalf("a final record changed from %+v to %+v", before, r)
 		}
 	}
@@ -212,6 +214,20 @@ func (w *world) run(j *job) func(context.Context, *record) (verdict, functions.R
 		w.pause()
 		return v, functions.Result{Status: 200, Body: []byte(fmt.Sprint(w.sequence))}
 	}
+}
+
+// tell is the ledger: it may fail, and the worker may be killed before and after it.
+func (w *world) tell(used *lightcone.UsageRecord) error {
+	w.pause()
+	if w.silent() {
+		return errSilence
+	}
+	w.told = append(w.told, *used)
+	if w.told[0] != *used {
+		w.t.Fatalf("told of %+v, and then of %+v", w.told[0], *used)
+	}
+	w.pause()
+	return nil
 }
 
 // check holds the world to what has been promised.

@@ -163,20 +163,6 @@ func (p *protocol) ended(ctx context.Context, r *record, body []byte) error {
 	return p.outbox.announce(ctx, r, body)
 }
 
-// finish ends a delivery whose call has ended.
-func (p *protocol) finish(ctx context.Context, d delivery, r *record, body []byte) error {
-	if err := p.ended(ctx, r, body); err != nil {
-		return err
-	}
-	if err := d.acknowledge(ctx); err != nil {
-		return err
-	}
-	if r.FarInput && r.Status != lightcone.InvocationDead {
-		return p.warehouse.dropInput(ctx, r.Tenant, r.ID)
-	}
-	return nil
-}
-
 // redrive queues a dead letter's call again and removes the letter, whose sequence is
 // given. r is nil when a redrive before this one, or a good end, had left it behind.
 func (p *protocol) redrive(ctx context.Context, l *letter, body []byte, sequence uint64) (r *record, err error) {
@@ -222,6 +208,8 @@ type attempt struct {
 
 	// run gives the call to the function; its context is ended by whoever cancels it.
 	run func(context.Context, *record) (verdict, functions.Result)
+
+	tell func(*lightcone.UsageRecord) error // of what the call spent; may be nil
 }
 
 // process sees the delivery through. An error leaves the message where it is: it is
@@ -262,6 +250,9 @@ func (a *attempt) process(whole context.Context) error {
 func (a *attempt) end(whole context.Context, running *record, sequence uint64, v verdict, result *functions.Result) error {
 	ctx, cancel := context.WithTimeout(whole, endPatience)
 	defer cancel()
+	if s := spentOf(result, a.job.InputBytes); s != nil {
+		running.Spent = s
+	}
 	after, next, wait := end(*running, v, result, a.now(), a.random(), a.limits)
 	var err error
 	if next == stepSettle {
@@ -283,10 +274,19 @@ func (a *attempt) end(whole context.Context, running *record, sequence uint64, v
 		return err
 	}
 	found, err := a.ledger.readNow(ctx, a.job.Tenant, a.job.ID)
-	if err != nil {
-		return err
+	for err == nil {
+		note, changed := noted(found.record, a.job.Generation, running.Spent)
+		if !changed {
+			return a.overtaken(ctx, found)
+		}
+		if _, err = a.write(ctx, &note, nil, found.sequence); err == nil {
+			return a.finish(ctx, &note, nil)
+		}
+		if errors.Is(err, errOutrun) {
+			found, err = a.ledger.readNow(ctx, a.job.Tenant, a.job.ID)
+		}
 	}
-	return a.overtaken(ctx, found)
+	return err
 }
 
 // settle stores the result, once: the compare-and-set fails for whoever is second.
@@ -305,7 +305,7 @@ func (a *attempt) settle(ctx context.Context, after *record, sequence uint64, bo
 		}
 		return err
 	}
-	return a.finish(ctx, a, after, inline)
+	return a.finish(ctx, after, inline)
 }
 
 // bury writes the dead letter, and only then the record.
@@ -318,7 +318,31 @@ func (a *attempt) bury(ctx context.Context, after *record, sequence uint64) erro
 	if _, err := a.write(ctx, after, nil, sequence); err != nil {
 		return err
 	}
-	return a.finish(ctx, a, after, nil)
+	return a.finish(ctx, after, nil)
+}
+
+// finish ends the delivery: the call has ended. What it spent is told before the
+// message goes, so at least once.
+func (a *attempt) finish(ctx context.Context, r *record, body []byte) error {
+	if err := a.ended(ctx, r, body); err != nil {
+		return err
+	}
+	used := r.usage()
+	if a.job.Owed != nil {
+		used = a.job.Owed
+	}
+	if used != nil && a.tell != nil {
+		if err := a.tell(used); err != nil {
+			return err
+		}
+	}
+	if err := a.acknowledge(ctx); err != nil {
+		return err
+	}
+	if r.FarInput && r.Status != lightcone.InvocationDead {
+		return a.warehouse.dropInput(ctx, r.Tenant, r.ID)
+	}
+	return nil
 }
 
 // overtaken ends a delivery whose record somebody else has written.
@@ -335,7 +359,7 @@ func (a *attempt) overtaken(ctx context.Context, found entry) error {
 			return err
 		}
 	}
-	return a.finish(ctx, a, r, found.body)
+	return a.finish(ctx, r, found.body)
 }
 
 func unknownCall(id lightcone.CallID) *problem.Error {

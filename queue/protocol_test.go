@@ -52,7 +52,7 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 					return nil
 				}
 				m := rapid.SampledFrom(left).Draw(t, "message")
-				a := &attempt{protocol: p, delivery: handed{w, m}, job: &m.job, work: m.sequence, run: w.run(&m.job)}
+				a := &attempt{protocol: p, delivery: handed{w, m}, job: &m.job, work: m.sequence, run: w.run(&m.job), tell: w.tell}
 				return func() { _ = a.process(t.Context()) }
 			},
 			"cancel": func() func() {
@@ -132,6 +132,9 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 		}
 		if w.news[messageID(r.ID, r.Generation)] == 0 {
 			t.Fatalf("nobody was told of the end: %+v", r)
+		}
+		if r.Spent != nil && r.Status != lightcone.InvocationCancelled && len(w.told) == 0 {
+			t.Fatalf("nobody was told what it spent: %+v", r)
 		}
 		if r.Status == lightcone.InvocationDead && !w.input {
 			t.Fatal("a dead letter without its input")

@@ -26,6 +26,7 @@ type record struct {
 	FinishedAt time.Time
 	Error      string
 	Result     *resultHead `json:",omitempty"`
+	Spent      *spent      `json:",omitempty"` // by the last attempt that is for somebody to pay
 
 	Callback  string `json:",omitempty"`
 	FarInput  bool   `json:",omitempty"` // the input lies in the object store
@@ -85,6 +86,9 @@ type job struct {
 	Callback    string `json:",omitempty"`
 	InputBytes  int64
 	FarInput    bool `json:",omitempty"`
+	// Owed is what the call is told to have spent, whatever becomes of this generation:
+	// its first end with something to pay was an earlier one's.
+	Owed *lightcone.UsageRecord `json:",omitempty"`
 }
 
 // mostJob is how long, in bytes, what a call says besides its input may be in the

@@ -115,7 +115,7 @@ func (c *Client) Cancel(ctx context.Context, tenant lightcone.TenantID, id light
 	if changed {
 		// It is cancelled: what follows only makes the room free sooner.
 		_ = c.nc.Publish(cancelPrefix+id.String(), nil)
-		if err == nil && r.Work != 0 {
+		if err == nil && r.Work != 0 && r.StartedAt.IsZero() { // or else a worker ends it, and tells what it spent
 			err = c.store.delete(ctx, workStream, r.Work)
 		}
 		if err == nil && r.FarInput {

@@ -30,6 +30,14 @@ type WorkConfig struct {
 	// whose caller waits; problem.Overloaded says that the function has not seen the
 	// call, and problem.Quarantined that it must not: the call has failed then.
 	Run func(ctx context.Context, call *functions.Call, answer *functions.Answer) error
+
+	// Ended is told of each call that a function has seen and that has ended, before the
+	// queue lets go of it: at least once, each time in the same words, of the last attempt
+	// that was not the platform's fault. A dead call that is redriven costs nothing more:
+	// it is told of as it first ended. Only a cancelled call whose worker was taken for lost
+	// may be left out. An error puts the end off: the call is delivered again, not run
+	// again. May be nil.
+	Ended func(used *lightcone.UsageRecord) error
 }
 
 const (

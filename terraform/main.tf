@@ -16,6 +16,7 @@ locals {
     queue_service = var.queue.enabled ? "queue" : ""
     queue_keep    = "${var.queue.keep_hours}h"
   }
+  ledger = { usage_bucket = var.usage.bucket }
   callbacks = {
     callback_allow  = jsonencode(var.callbacks.allowed)
     callback_forbid = jsonencode(var.callbacks.forbidden)
@@ -48,7 +49,7 @@ resource "nomad_job" "worker" {
   rerun_if_dead    = each.value.floor > 0
 
   hcl2 {
-    vars = merge(local.keyed, local.queue_client,
+    vars = merge(local.keyed, local.queue_client, local.ledger,
       {
         function = each.value.executable == null ? each.key : "${each.key}=${each.value.executable}"
         floor    = each.value.floor
@@ -74,7 +75,7 @@ resource "nomad_job" "gateway" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.keyed, local.queue_client, local.callbacks, {
+    vars = merge(local.keyed, local.queue_client, local.ledger, local.callbacks, {
       count     = coalesce(var.gateways, local.gateways)
       functions = join(",", [for name, f in local.functions : f.floor > 0 ? name : "${name}:cold=${f.cold_start}s"])
       max_wait  = var.max_wait

@@ -245,6 +245,8 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "redis_service", "redis-sentinel"},
 		{"nomad_job.gateway", "queue_service", "queue"},
 		{"nomad_job.gateway", "queue_keep", "24h"},
+		{"nomad_job.gateway", "usage_bucket", ""},
+		{`nomad_job.worker["resize"]`, "usage_bucket", ""},
 		{`nomad_job.worker["resize"]`, "queue_service", "queue"},
 		{`nomad_job.worker["resize"]`, "redis_service", "redis-sentinel"},
 		{"nomad_job.queue[0]", "store", "10240"},

@@ -226,6 +226,21 @@ variable "queue" {
   }
 }
 
+variable "usage" {
+  description = <<-TEXT
+    Where records of what calls used go: the URL of a bucket, such as s3://usage?region=eu-central-1. Without it, none are kept
+    and nothing can be billed. Hosts must have the bucket's credentials, or the Nomad variable nomad/jobs the items
+    usage_access_key_id and usage_secret_access_key.
+  TEXT
+  type        = object({ bucket = optional(string, "") })
+  default     = {}
+  nullable    = false
+  validation {
+    condition     = var.usage.bucket == "" || can(regex("^s3://[^/?]+[?].*region=", var.usage.bucket))
+    error_message = "The bucket of usage must be a URL such as s3://usage?region=eu-central-1."
+  }
+}
+
 variable "callbacks" {
   description = <<-TEXT
     Where callbacks may go: to the public Internet, to the networks that are allowed beside, and never to those that are

@@ -29,6 +29,7 @@ type devFlags struct {
 	verbose                   bool
 	own, ownOnPort            []string
 	callbacks                 callbackFlags
+	usageBucket               string
 }
 
 func newDevCommand() *cobra.Command {
@@ -53,6 +54,7 @@ drops no call.`,
 	f.StringArrayVar(&flags.own, "function", nil, "also run `NAME=PATH`, an executable that serves HTTP on the socket $LIGHTCONE_SOCKET (repeatable)")
 	f.StringArrayVar(&flags.ownOnPort, "port-function", nil, "also run `NAME=PATH`, an executable that serves HTTP on $PORT (repeatable)")
 	flags.callbacks.register(f)
+	f.StringVar(&flags.usageBucket, "usage-bucket", "", bucketUsage+" (default the folder usage/store in the data folder)")
 	f.BoolVar(&flags.verbose, "verbose", false, "log every component's start and stop, and every process replaced")
 	return command
 }
@@ -146,8 +148,12 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err != nil {
 		return errors.Join(err, group.Stop())
 	}
+	ledger, total, err := startDevLedger(ctx, group, flags, registry, logger)
+	if err != nil {
+		return err
+	}
 	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-		return workOnQueue(ctx, group, queued, worker, counted(known.tenants, guarded(known.quarantine, worker.RunUntil))), nil
+		return workOnQueue(ctx, group, queued, worker, counted(known.tenants, guarded(known.quarantine, worker.RunUntil)), ledger), nil
 	})
 	_ = group.Start(ctx, "sweeper", func(context.Context) (run.Stop, error) { return tendQueue(group, queued), nil })
 	_ = group.Start(ctx, "callbacks", func(context.Context) (run.Stop, error) { return messenger.start(group, queued), nil })
@@ -156,6 +162,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 		config := gateway.DefaultConfig()
 		config.Tenants, config.Quarantine = known.tenants, known.quarantine
 		config.Queue, config.Invocations, config.CheckCallback = queued, queued, rules.Check
+		config.Ledger, config.Usage = ledger, total
 		config.Details = func() any { return isolation(worker) }
 		door, err = gateway.New(config, worker, known.directory, registry, logger.With("component", "gateway"))
 		if err != nil {

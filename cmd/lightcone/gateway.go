@@ -17,6 +17,7 @@ import (
 	"lightcone/gateway"
 	"lightcone/identity/edge"
 	"lightcone/internal/run"
+	"lightcone/usage"
 )
 
 // gatewayFlags are the flags of `lightcone gateway`.
@@ -30,6 +31,7 @@ type gatewayFlags struct {
 	queue               queueFlags
 	callsBack           bool
 	callbacks           callbackFlags
+	ledger              ledgerFlags
 }
 
 func newGatewayCommand(flags *gatewayFlags) *cobra.Command {
@@ -48,6 +50,7 @@ go on being used. SIGTERM lets the calls that have arrived finish.`,
 	flags.queue.register(f)
 	f.BoolVar(&flags.callsBack, "callbacks", false, "accept X-Callback-Url: the queue's nodes have a key to sign callbacks with")
 	flags.callbacks.register(f)
+	flags.ledger.register(f)
 	f.IntVar(&flags.memory, "memory-mib", 1024, "the machine's memory for this gateway, in `MiB`; a third of it for bodies and answers")
 	f.DurationVar(&flags.maxWait, "max-wait", gateway.DefaultConfig().MaxWait, "the longest wait for a free slot that a call is accepted with")
 	f.DurationVar(&flags.drainDelay, "drain-delay", 2*time.Second, "between failing readiness and closing the listener, for load balancers to notice")
@@ -68,6 +71,9 @@ func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 	}
 	if err := config.Validate(); err != nil {
 		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
+	}
+	if err := flags.ledger.check(); err != nil {
+		return config, nil, err
 	}
 	declared, err := declaredFunctions(flags.functions)
 	if err != nil {
@@ -143,6 +149,19 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 			return stop, err
 		})
 	}
+	ledger, err := flags.ledger.start(ctx, group, registry, logger)
+	if err != nil {
+		return err
+	}
+	if ledger != nil {
+		reader, err := usage.OpenReader(ctx, flags.ledger.bucket)
+		if err != nil {
+			return errors.Join(err, group.Stop())
+		}
+		defer func() { _ = reader.Close() }()
+		config.Ledger = ledger
+		config.Usage = newUsageTotal(reader, ledger, newOtherLedgers(catalogue, declared, operator.Text(), logger), logger)
+	}
 	var door *gateway.Gateway
 	_ = group.Start(ctx, "gateway", func(context.Context) (run.Stop, error) {
 		if door, err = gateway.New(config, fleet, known.directory, registry, logger); err != nil {
@@ -157,7 +176,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 			operate: map[string]func(http.ResponseWriter){
 				"GET " + demandPath: func(w http.ResponseWriter) { writeJSON(w, http.StatusOK, door.Demand()) },
 			},
-			api: quarantined(known.quarantine),
+			api: withPages(quarantined(known.quarantine), unshippedPage(ledger)),
 		})
 	})
 	return group.Wait(ctx)
@@ -187,6 +206,11 @@ const demandPath = "/demand"
 // workerService is the Consul service of the workers of a function; their Nomad
 // job has the same name.
 func workerService(function lightcone.FunctionName) string { return "worker-" + string(function) }
+
+// workerManagement is the Consul service of their management listeners.
+func workerManagement(function lightcone.FunctionName) string {
+	return workerService(function) + "-manage"
+}
 
 // gatewayManagement is the Consul service of the gateways' management listeners.
 const gatewayManagement = "gateway-manage"

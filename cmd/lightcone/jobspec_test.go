@@ -190,8 +190,8 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 func terraformFits(t *testing.T, nomad *jobs.Client) {
 	withResize(t)
 	for spec, variables := range map[string]map[string]string{
-		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
-		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000"},
+		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300", "usage_bucket": "s3://usage?region=eu-central-1", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
+		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000", "usage_bucket": "s3://usage?region=eu-central-1"},
 		"queue":       {"store": "50000", "keep": "48h", "cpu": "900", "memory": "700", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
 		"scheduler":   {"count": "5", "policies": terraformPolicies(t)},
 		"resize-bulk": {"shares": "24", "slots": "2", "volume": ""},
@@ -237,6 +237,9 @@ func namesFit(t *testing.T, nomad *jobs.Client) {
 	for function, value := range map[lightcone.FunctionName]string{"resize": "resize", "shout": "shout=/bin/true"} {
 		job := parsedJob(t, nomad, "worker", map[string]string{"function": value})
 		want := workerService(function)
+		if !slices.Contains(registered(job, workerGroup), workerManagement(function)) {
+			t.Errorf("the job %s registers %v, and gateways look for %s", job.ID(), registered(job, workerGroup), workerManagement(function))
+		}
 		if job.ID() != want || !slices.Equal(job.Groups(), []string{workerGroup}) || !slices.Contains(registered(job, workerGroup), want) {
 			t.Errorf("the job %s has the groups %v and registers %v; want %s, %s, %s", job.ID(), job.Groups(), registered(job, workerGroup), want, workerGroup, want)
 		}

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 	"lightcone/gateway"
 	"lightcone/jobs"
 	"lightcone/scheduler"
+	"lightcone/usage"
 )
 
 // fit says why the command that a task starts would not take its environment. It
@@ -69,10 +72,28 @@ func gatewayTakes(flags *gatewayFlags, err error) error {
 	if err := clientTakes(&flags.queue); err != nil {
 		return err
 	}
+	if err := ledgerTakes(&flags.ledger); err != nil {
+		return err
+	}
 	if !flags.callsBack {
 		return fmt.Errorf("it refuses callbacks")
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)
+}
+
+// ledgerTakes checks what all services that may keep a ledger have.
+func ledgerTakes(flags *ledgerFlags) error {
+	if err := flags.check(); err != nil || !flags.enabled() {
+		return err
+	}
+	if !filepath.IsAbs(flags.dir) {
+		return fmt.Errorf("the ledger's folder %q is none of the allocation's", flags.dir)
+	}
+	reader, err := usage.OpenReader(context.Background(), flags.bucket)
+	if err != nil {
+		return err
+	}
+	return reader.Close()
 }
 
 // clientTakes checks what all clients of the queue have.
@@ -139,7 +160,7 @@ func workerTakes(flags *workerFlags, err error) error {
 	if err := config.Validate(); err != nil {
 		return err
 	}
-	if err := errors.Join(clientTakes(&flags.queue), redisTakes(&flags.redis)); err != nil {
+	if err := errors.Join(clientTakes(&flags.queue), redisTakes(&flags.redis), ledgerTakes(&flags.ledger)); err != nil {
 		return err
 	}
 	return serviceTakes(&flags.serviceFlags, flags.listen)

@@ -50,6 +50,7 @@ func newRoot() *cobra.Command {
 		newDevCommand(),
 		newCallCommand(),
 		newInvocationCommand(),
+		newUsageCommand(),
 		newBulkCommand(),
 		newGatewayCommand(new(gatewayFlags)),
 		newWorkerCommand(new(workerFlags)),

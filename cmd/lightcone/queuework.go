@@ -13,6 +13,7 @@ import (
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
 	"lightcone/queue"
+	"lightcone/usage"
 )
 
 // queueWork runs queued calls of a supervisor's functions in slots that the calls
@@ -20,6 +21,7 @@ import (
 type queueWork struct {
 	slots   *supervisor.Supervisor
 	attempt attempt
+	ledger  *usage.Ledger // nil: there is none
 
 	killing context.Context // ends when there is no more time for calls that run
 	kill    context.CancelFunc
@@ -49,8 +51,8 @@ func guarded(book *quarantine.Book, attempt attempt) attempt {
 // signal: so it takes no more while the listeners still drain. The stop ends it, too,
 // lets the calls that run finish within its bound, and kills what is left: others run
 // that again. It goes before the client's and the supervisor's.
-func workOnQueue(taking context.Context, group *run.Group, client *queue.Client, slots *supervisor.Supervisor, attempt attempt) run.Stop {
-	w := &queueWork{slots: slots, attempt: attempt}
+func workOnQueue(taking context.Context, group *run.Group, client *queue.Client, slots *supervisor.Supervisor, attempt attempt, ledger *usage.Ledger) run.Stop {
+	w := &queueWork{slots: slots, attempt: attempt, ledger: ledger}
 	w.killing, w.kill = context.WithCancel(context.Background())
 	taking, enough := context.WithCancel(taking)
 	for _, offer := range slots.Functions() {
@@ -83,12 +85,12 @@ func workOnQueue(taking context.Context, group *run.Group, client *queue.Client,
 // workOn is what the queue needs to know of one function's slots.
 func (w *queueWork) workOn(offer functions.Offer) queue.WorkConfig {
 	name := offer.Spec.Name
-	return queue.WorkConfig{
+	return withLedger(queue.WorkConfig{
 		Function: name,
 		AtOnce:   offer.Slots - functions.SyncReserve(offer.Slots),
 		Room:     func() bool { return w.slots.Room(name) },
 		Run:      w.run,
-	}
+	}, w.ledger)
 }
 
 // run runs one attempt. A call that is killed for want of time was not cancelled: it

@@ -106,7 +106,7 @@ func openShop(t *testing.T, slots int) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	work := workOnQueue(taking, s.group, s.client, s.slots, guarded(book, s.slots.RunUntil))
+	work := workOnQueue(taking, s.group, s.client, s.slots, guarded(book, s.slots.RunUntil), nil)
 	ended := false
 	s.end = func(ctx context.Context) error {
 		ended = true
@@ -240,7 +240,7 @@ func TestAQueuedCallThatOutlivesTheStopRunsAgain(t *testing.T) {
 	if err != nil || found.Status != lightcone.InvocationQueued || !strings.Contains(found.Error, "was stopped before the call ended") {
 		t.Errorf("the killed call: %+v, %v", found, err)
 	}
-	again := workOnQueue(t.Context(), s.group, s.client, s.slots, s.slots.RunUntil)
+	again := workOnQueue(t.Context(), s.group, s.client, s.slots, s.slots.RunUntil, nil)
 	within(t, "it holds the slot again", func() bool { return s.slots.Held(slow) == 1 })
 	if _, err := s.client.Cancel(t.Context(), "demo", id); err != nil {
 		t.Error(err)

@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"lightcone/usage/billing"
 )
 
 // section is the part of README below a heading, up to the next one.
@@ -41,7 +46,14 @@ func runReadme(t *testing.T, heading, more string) (folder, stdout, stderr strin
 	if err := os.Mkdir(filepath.Join(folder, "photos"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for link, to := range map[string]string{"bin": bin, "photo.jpg": photo} {
+	prices, err := filepath.Abs("../../usage/billing/prices.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "usage", "billing"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"bin": bin, "photo.jpg": photo, "usage/billing/prices.json": prices} {
 		if err := os.Symlink(to, filepath.Join(folder, link)); err != nil {
 			t.Fatal(err)
 		}
@@ -112,5 +124,46 @@ func TestReadmeTenants(t *testing.T) {
 	}
 	if content := readBytes(t, filepath.Join(folder, "small.jpg")); imageSize(t, content).X != 300 {
 		t.Errorf("small.jpg is %d pixels wide", imageSize(t, content).X)
+	}
+}
+
+// TestReadmeCost: calls are made, shown, billed and invoiced, and the invoice's CPU time
+// is the sum of what the answers said.
+func TestReadmeCost(t *testing.T) {
+	t.Parallel()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if output, err := exec.Command("go", "build", "-o", bin, "lightcone/cmd/lightcone-billing").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	var output, hour string
+	for now := ""; hour == "" || hour != now; { // an hour that ends meanwhile has only some of the calls
+		hour = time.Now().UTC().Format("2006-01-02T15")
+		_, output, _ = runReadme(t, "What it cost", "")
+		now = time.Now().UTC().Format("2006-01-02T15")
+	}
+	checkPrinted(t, output, `(?m)^resize +3 +0\.0`, `(?m)^hour `+hour+`: 3 calls billed of 3 records in `, `(?m)^month .*: revision 1, 0\.00 EUR in all$`)
+	var micros int64
+	timings := regexp.MustCompile(`(?m)^Server-Timing: .*cpu;dur=(\d+)\.(\d{3})\s*$`).FindAllStringSubmatch(output, -1)
+	for _, timing := range timings {
+		n, err := strconv.ParseInt(timing[1]+timing[2], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		micros += n
+	}
+	_, text, _ := strings.Cut(output, "revision=0001.json\n")
+	var invoice billing.Invoice
+	if err := json.Unmarshal([]byte(text), &invoice); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	if len(timings) != 3 || len(invoice.Use) != 1 || invoice.Use[0].Calls != 3 || invoice.Use[0].CPU != 1000*micros {
+		t.Errorf("the invoice says %+v, the answers %d us", invoice.Use, micros)
+	}
+	seconds := fmt.Sprintf("%d.%06d", micros/1e6, micros%1e6)
+	if len(invoice.Lines) == 0 || invoice.Lines[0].Meter != "cpu_second" || strings.TrimRight(seconds, "0") != invoice.Lines[0].Quantity {
+		t.Errorf("the invoice's lines are %+v, want %s CPU seconds", invoice.Lines, seconds)
 	}
 }

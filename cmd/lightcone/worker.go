@@ -27,6 +27,7 @@ type workerFlags struct {
 	onPort                    bool
 	slots                     int
 	queue                     queueFlags
+	ledger                    ledgerFlags
 	redis                     redisFlags
 }
 
@@ -47,6 +48,7 @@ their gateways, and no more are taken from the queue.`,
 	f.BoolVar(&flags.onPort, "function-on-port", false, "the executable listens on $PORT instead of the socket $LIGHTCONE_SOCKET")
 	f.IntVar(&flags.slots, "slots", runtime.GOMAXPROCS(0), "calls that run at once; one a core is best")
 	flags.queue.register(f)
+	flags.ledger.register(f)
 	flags.redis.register(f, "what queued calls use counts towards no month")
 	f.StringVar(&flags.sockets, "sockets", filepath.Join(os.TempDir(), "lightcone-worker"), "`folder` of its own for the processes' sockets; emptied at the start")
 	return command
@@ -56,6 +58,9 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	logger := flags.logger(command)
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
+	if err := flags.ledger.check(); err != nil {
+		return err
+	}
 	spec, err := functionFor(flags.function)
 	if err != nil {
 		return usagef("--function %s: %w", flags.function, err)
@@ -86,10 +91,15 @@ func worker(command *cobra.Command, flags workerFlags) error {
 		}
 		return func(context.Context) error { return workers.Close() }, waitReady(ctx, workers, logger)
 	})
+	ledger, err := flags.ledger.start(ctx, group, registry, logger)
+	if err != nil {
+		return err
+	}
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{
 			operator: operator, metrics: registry,
 			ready: func() (any, error) { return workers.Status(), workers.Ready() },
+			api:   unshippedPage(ledger),
 		})
 	})
 	if flags.queue.enabled() {
@@ -115,7 +125,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 			return stop, err
 		})
 		_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
-			return workOnQueue(ctx, group, client, workers, counted(tenants, guarded(book, workers.RunUntil))), nil
+			return workOnQueue(ctx, group, client, workers, counted(tenants, guarded(book, workers.RunUntil)), ledger), nil
 		})
 	}
 	_ = group.Start(ctx, "calls", func(context.Context) (run.Stop, error) {

@@ -1,5 +1,8 @@
-# The gateways' task: find the workers of every function, the Sentinels and the queue's nodes, read who may call, put bad input in quarantine.
+# The gateways' task: find the workers of every function, each other, the Sentinels and the queue's nodes, read who may call, put bad input in quarantine.
 service_prefix "worker-" {
+  policy = "read"
+}
+service "gateway-manage" {
   policy = "read"
 }
 service "queue" {
