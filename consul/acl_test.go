@@ -90,7 +90,7 @@ func register(ctx context.Context, c *Client, service string) error {
 
 // allowed is what each policy lets its token do, and nothing else.
 var allowed = map[string][]string{
-	"gateway":    {"see worker-echo", "see nodes", "see the Sentinels", "see the queue", "read who may call", "put in quarantine"},
+	"gateway":    {"see worker-echo", "see gateway-manage", "see nodes", "see the Sentinels", "see the queue", "read who may call", "put in quarantine"},
 	"identity":   {"see nodes", "see the Sentinels", "read who may call", "change who may call", "put in quarantine"},
 	"redis":      {"see nodes", "see the Sentinels", "see redis"},
 	"front-door": {"see gateway", "see nodes"},

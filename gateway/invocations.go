@@ -97,7 +97,9 @@ func (g *Gateway) answerAbout(ctx *fasthttp.RequestCtx, conn *connection, asked 
 	}
 	grant, free := g.config.Tenants.Look(tenant, mostQuestions, time.Now())
 	if !free {
-		return g.refuse(ctx, problem.New(problem.Overloaded, "The tenant %s asks about %d of its calls at once, which is as many as it may; ask again when one of those has been answered.", tenant, mostQuestions), platform, requestID)
+		refused := problem.New(problem.LimitReached, "The tenant %s asks about %d of its calls at once, which is as many as it may; ask again when one of those has been answered.", tenant, mostQuestions)
+		refused.Quota, refused.RetryAfter = "concurrent_questions", time.Second
+		return g.refuse(ctx, refused, platform, requestID)
 	}
 	defer g.config.Tenants.Looked(grant)
 	asking, cancel := context.WithTimeout(context.Background(), askTime)

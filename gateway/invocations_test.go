@@ -287,7 +287,7 @@ func TestQuestionsOfATenantAreBounded(t *testing.T) {
 		defer s.config.Tenants.Looked(grant)
 	}
 	got := s.request(t, "GET", "/v1/invocations/7ZZZZZZZZZZZZZZZZZZZZZZZZZ", nil)
-	if got.status != 503 || got.header.Get("Retry-After") == "" {
+	if got.status != 429 || got.header.Get("Retry-After") == "" {
 		t.Errorf("one more: %d %s", got.status, got.body)
 	}
 	if got := s.request(t, "POST", "/async-function/echo", nil); got.status != 202 {

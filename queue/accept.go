@@ -50,7 +50,10 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 		if known != nil {
 			return known.invocation(), nil
 		}
-		j.ID, j.CreatedAt, j.QueuedAt = first.ID, first.At, first.At
+		j.ID, j.CreatedAt = first.ID, first.At // it is queued only now: its age counts from here
+	}
+	if c.store.filled() >= acceptBelow {
+		return lightcone.Invocation{}, unavailable("The queue is full of what calls came to: try again later.", errFull)
 	}
 	r, err := c.accept(ctx, &j, call.Body, q.IdempotencyKey != "")
 	if err != nil {

@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,36 +74,16 @@ func (c *Client) DeadLetters(ctx context.Context, tenant lightcone.TenantID, aft
 
 // letter reads a dead letter of any tenant; nil when there is none.
 func (s *store) letter(ctx context.Context, id string) (l *letter, body []byte, sequence uint64, err error) {
-	ask, err := json.Marshal(map[string]any{"last_by_subj": deadSubject("*", id)})
-	if err != nil {
+	m, err := s.leaderGet(ctx, deadStream, map[string]any{"last_by_subj": deadSubject("*", id)})
+	if m == nil || err != nil {
 		return nil, nil, 0, err
 	}
-	m, err := s.request(ctx, "$JS.API.STREAM.MSG.GET."+deadStream, ask) // the leader's: others may lag
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	var answer struct {
-		Error   *jetstream.APIError
-		Message struct {
-			Seq        uint64
-			Hdrs, Data []byte
-		}
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, nil, 0, fmt.Errorf("queue: dead letter %s: answer %.100q: %w", id, m.Data, err)
-	}
-	if e := answer.Error; e != nil {
-		if e.ErrorCode == codeNoMessage {
-			return nil, nil, 0, nil
-		}
-		return nil, nil, 0, fmt.Errorf("queue: dead letter %s: %w", id, e)
-	}
-	headers, err := nats.DecodeHeadersMsg(answer.Message.Hdrs)
+	headers, err := nats.DecodeHeadersMsg(m.Hdrs)
 	if err != nil {
 		return nil, nil, 0, fmt.Errorf("queue: dead letter %s: %w", id, err)
 	}
 	l = new(letter)
-	return l, answer.Message.Data, answer.Message.Seq, decode(headers.Get(headHeader), l)
+	return l, m.Data, m.Seq, decode(headers.Get(headHeader), l)
 }
 
 // letter finds a dead letter that has to be there.

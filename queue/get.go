@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -49,6 +50,37 @@ func (s *store) nextGet(ctx context.Context, stream, subject string, from uint64
 		return nil, err
 	}
 	return found(m)
+}
+
+// led is a message as a stream's leader tells it.
+type led struct {
+	Seq        uint64
+	Time       time.Time // of the node that led when it came
+	Hdrs, Data []byte
+}
+
+// leaderGet is a message that the stream's leader has, where others may lag; nil when
+// there is none.
+func (s *store) leaderGet(ctx context.Context, stream string, which map[string]any) (*led, error) {
+	ask, err := json.Marshal(which)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.request(ctx, "$JS.API.STREAM.MSG.GET."+stream, ask)
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError
+		Message *led
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, fmt.Errorf("queue: get %s of %s: answer %.100q: %w", ask, stream, m.Data, err)
+	}
+	if e := answer.Error; e != nil && e.ErrorCode != codeNoMessage {
+		return nil, fmt.Errorf("queue: get %s of %s: %w", ask, stream, e)
+	}
+	return answer.Message, nil
 }
 
 // found is a direct get's answer; nil when it is that there is nothing.

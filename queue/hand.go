@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -54,6 +55,8 @@ type hand struct {
 	input []byte    // nil when it is far
 	once  sync.Once // the call has given its room back
 
+	attempt atomic.Int64 // number of the attempt that runs; 0 = none has begun
+
 	alive context.Context // ends when the attempt is to be killed
 	kill  context.CancelFunc
 }
@@ -96,6 +99,7 @@ func (h *hand) work(m *nats.Msg) {
 // run gives the call to the function.
 func (h *hand) run(_ context.Context, r *record) (verdict, functions.Result) {
 	defer h.giveRoomBack()
+	h.attempt.Store(int64(r.Attempts))
 	var answer functions.Answer
 	body, err := h.body()
 	if err == nil {
@@ -144,8 +148,16 @@ func (h *hand) beat(ended <-chan struct{}) {
 		ctx, cancel := context.WithTimeout(h.alive, tryFor)
 		found, err := h.crew.ledger.read(ctx, h.job.Tenant, h.job.ID)
 		cancel()
-		if err == nil && found.record != nil && (found.record.Status == lightcone.InvocationCancelled || found.record.Generation > h.job.Generation) {
+		if err == nil && found.record != nil && h.pointless(found.record) {
 			h.kill()
 		}
 	}
+}
+
+// pointless says whether nobody waits for this attempt any more, as a record tells it,
+// which may be behind.
+func (h *hand) pointless(r *record) bool {
+	mine := int(h.attempt.Load())
+	return r.Status == lightcone.InvocationCancelled || r.Generation > h.job.Generation ||
+		mine > 0 && r.Generation == h.job.Generation && r.Attempts > mine
 }

@@ -1,10 +1,12 @@
 package queue
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"lightcone"
+	"lightcone/functions"
 )
 
 // A gateway that is killed between the quorum's answer and its own leaves a call that
@@ -53,4 +55,85 @@ func TestARepetitionTakesUpWhatAKilledGatewayLeft(t *testing.T) {
 	if n := kept(t, c.js, workStream); n != 2 {
 		t.Errorf("%d work messages of 2 calls", n)
 	}
+}
+
+// A call that was refused keeps its key; when it is repeated after hours it is as young
+// as if it came for the first time, and is run.
+func TestARepetitionAfterHoursIsRun(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	first := queued(t, "x")
+	first.IdempotencyKey = first.Call.ID.String()
+	long := time.Now().Add(-c.limits.MaxAge - time.Hour)
+	j := job{ID: first.Call.ID, Tenant: "acme", Function: "echo", CreatedAt: long, Query: first.Call.Query, ContentType: first.Call.ContentType}
+	if _, known, err := c.claim(t.Context(), &j, first); err != nil || known != nil {
+		t.Fatalf("%+v, %v", known, err)
+	}
+	again := queued(t, "x")
+	again.IdempotencyKey = first.IdempotencyKey
+	if got := b.accept(c, again); got.ID != first.Call.ID || !got.CreatedAt.Equal(long) {
+		t.Errorf("%+v", got)
+	}
+	b.work(c, echo)
+	b.until(c, first.Call.ID, lightcone.InvocationSucceeded)
+}
+
+// A worker that was silent for so long that another took its call has nothing to gain
+// from going on: what it comes to would not be stored.
+func TestAnAttemptThatAnotherHasTakenOverIsKilled(t *testing.T) {
+	limits := testLimits
+	limits.Silence = 1500 * time.Millisecond
+	b := oneNode(t)
+	c := b.connect(limits)
+	q := queued(t, "x")
+	b.accept(c, q)
+	running, killed := make(chan struct{}, 8), make(chan struct{}, 8)
+	b.work(c, func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		running <- struct{}{}
+		if len(killed) > 0 {
+			return echo(ctx, call, answer)
+		}
+		<-ctx.Done()
+		killed <- struct{}{}
+		return ctx.Err()
+	})
+	<-running
+	found, err := c.ledger.readNow(t.Context(), "acme", q.Call.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, next := take(found.record, &job{ID: q.Call.ID, Tenant: "acme", Function: "echo"}, time.Now(), c.limits)
+	if next != stepRun {
+		t.Fatal(next)
+	}
+	if _, err := c.protocol.write(t.Context(), &after, nil, found.sequence); err != nil { // the other, which is lost in turn
+		t.Fatal(err)
+	}
+	select {
+	case <-killed:
+		killed <- struct{}{}
+	case <-time.After(10 * time.Second): // the call's own time is twice that
+		t.Fatal("the first attempt goes on")
+	}
+	if got := b.until(c, q.Call.ID, lightcone.InvocationSucceeded); got.Attempts != 3 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The nodes' operator may have had to begin with empty disks; workers that are there
+// already go on.
+func TestLanesThatAreLostAreMadeAgain(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	b.work(c, echo)
+	first, second := queued(t, "x"), queued(t, "x")
+	b.accept(c, first)
+	b.until(c, first.Call.ID, lightcone.InvocationSucceeded)
+	for lane := range Lanes {
+		if err := c.js.DeleteConsumer(t.Context(), workStream, laneName("echo", lane)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.accept(c, second)
+	b.until(c, second.Call.ID, lightcone.InvocationSucceeded)
 }

@@ -112,7 +112,7 @@ func (o *objects) dropResult(ctx context.Context, object string) error {
 // object is what the sweep knows of an input.
 type object struct {
 	tenant lightcone.TenantID
-	id     string
+	id     lightcone.CallID
 	stored time.Time
 }
 
@@ -133,7 +133,11 @@ func (o *objects) inputs(ctx context.Context, see func(object) error) error {
 			if info == nil { // all that there was
 				return nil
 			}
-			tenant, id, _ := strings.Cut(info.Name, ".")
+			tenant, text, _ := strings.Cut(info.Name, ".")
+			id, err := lightcone.ParseCallID(text)
+			if err != nil {
+				continue // nothing that putInput named: its expiry sees to it
+			}
 			if err := see(object{lightcone.TenantID(tenant), id, info.ModTime}); err != nil {
 				return err
 			}

@@ -103,6 +103,9 @@ func (p *protocol) accept(ctx context.Context, j *job, body []byte, shared bool)
 	inline := body
 	if j.FarInput {
 		if err := p.warehouse.putInput(ctx, j, body); err != nil {
+			if !shared {
+				err = asProblem(err) // nobody has queued it
+			}
 			return record{}, err
 		}
 		inline = nil
@@ -252,9 +255,14 @@ func (a *attempt) end(whole context.Context, running *record, sequence uint64, v
 	}
 	after, next, wait := end(*running, v, result, a.now(), a.random(), a.limits)
 	var err error
+	if next == stepSettle {
+		var unkept *problem.Error
+		if err = a.settle(ctx, &after, sequence, result.Body); errors.As(err, &unkept) { // there is no room for it, for instance
+			after, next, wait = end(*running, verdictRetry, &functions.Result{Problem: unkept.Kind, Body: []byte(unkept.Detail)}, a.now(), a.random(), a.limits)
+		}
+	}
 	switch next {
 	case stepSettle:
-		err = a.settle(ctx, &after, sequence, result.Body)
 	case stepBury:
 		err = a.bury(ctx, &after, sequence)
 	default:

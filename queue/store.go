@@ -23,13 +23,14 @@ const (
 
 // store is JetStream as the protocol's ledger and outbox.
 type store struct {
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	limits  Limits
-	lengths lengths
-	barrier barrier
-	snaps   snapshots
-	spawn   func(func())
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	limits   Limits
+	lengths  lengths
+	fullness fullness
+	barrier  barrier
+	snaps    snapshots
+	spawn    func(func())
 }
 
 func callSubject(tenant lightcone.TenantID, id lightcone.CallID) string {

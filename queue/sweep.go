@@ -31,8 +31,8 @@ func stray(r *record, buried bool, stored, now time.Time, l Limits) bool {
 	}
 }
 
-// Sweep removes the inputs in the object store that no call needs any more, once, and
-// says how many. Anybody may run it, at any time.
+// Sweep removes the inputs in the object store that no call needs any more, and inputs
+// and results that were never stored whole, once, and says how many. Anybody may run it, at any time.
 func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 	ctx, cancel := within(ctx, sweepFor)
 	defer cancel()
@@ -41,28 +41,26 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 		if now.Sub(o.stored) < fresh {
 			return nil
 		}
-		r, err := c.store.recordOf(ctx, o)
+		// The letter first: a redrive writes the record before it removes the letter.
+		l, _, _, err := c.store.letter(ctx, o.id.String())
 		if err != nil {
 			return err
 		}
-		l, _, _, err := c.store.letter(ctx, o.id)
-		if err != nil || !stray(r, l != nil, o.stored, now, c.limits) {
+		found, err := c.ledger.readNow(ctx, o.tenant, o.id)
+		if err != nil || !stray(found.record, l != nil, o.stored, now, c.limits) {
 			return err
 		}
 		removed++
-		return c.warehouse.drop(ctx, inputsBucket, string(o.tenant)+"."+o.id)
+		return c.warehouse.dropInput(ctx, o.tenant, o.id)
 	})
-	return removed, asProblem(err)
-}
-
-// recordOf is the record of an input's call.
-func (s *store) recordOf(ctx context.Context, o object) (*record, error) {
-	m, err := s.directGet(ctx, callsStream, "call."+string(o.tenant)+"."+o.id)
-	if err != nil {
-		return nil, err
+	for _, bucket := range []string{inputsBucket, resultsBucket} {
+		if err == nil {
+			var more int
+			more, err = c.sweepParts(ctx, bucket)
+			removed += more
+		}
 	}
-	found, err := entryOf(m)
-	return found.record, err
+	return removed, asProblem(err)
 }
 
 // Tend sweeps now and then until ctx ends. It runs on the queue's nodes.

@@ -69,3 +69,70 @@ func TestTheSweepTakesWhatNoCallNeeds(t *testing.T) {
 		}
 	}
 }
+
+// redrivenMeanwhile is a ledger that has a dead call redriven by somebody else just
+// before it is read for the first time.
+type redrivenMeanwhile struct {
+	ledger
+	redrive func()
+	once    bool
+}
+
+func (r *redrivenMeanwhile) readNow(ctx context.Context, tenant lightcone.TenantID, id lightcone.CallID) (entry, error) {
+	if !r.once {
+		r.once = true
+		r.redrive()
+	}
+	return r.ledger.readNow(ctx, tenant, id)
+}
+
+func TestTheSweepLeavesTheInputOfACallThatIsRedrivenMeanwhile(t *testing.T) {
+	limits := testLimits
+	limits.Attempts = 1
+	b := oneNode(t)
+	c, operator := b.connect(limits), b.connect(limits)
+	dead := queued(t, strings.Repeat("x", MostInline+1))
+	b.accept(c, dead)
+	stop := b.work(c, crash)
+	b.until(c, dead.Call.ID, lightcone.InvocationDead)
+	stop()
+	c.protocol.now = func() time.Time { return time.Now().Add(11 * time.Minute) }
+	meanwhile := &redrivenMeanwhile{ledger: c.protocol.ledger, redrive: func() {
+		if _, err := operator.Redrive(t.Context(), dead.Call.ID); err != nil {
+			t.Error(err)
+		}
+	}}
+	c.protocol.ledger = meanwhile
+	if removed, err := c.Sweep(t.Context()); err != nil || removed != 0 || !meanwhile.once {
+		t.Errorf("%d removed, %v; the call's record was read: %t", removed, err, meanwhile.once)
+	}
+	b.work(operator, echo)
+	b.until(operator, dead.Call.ID, lightcone.InvocationSucceeded)
+}
+
+func TestTheSweepTakesWhatWasNeverStoredWhole(t *testing.T) {
+	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
+		large := strings.Repeat("x", 3*MostInline)
+		waiting := queued(t, large)
+		b.accept(c, waiting)
+		for _, bucket := range []string{inputsBucket, resultsBucket} {
+			for range 3 { // what a gateway or a worker leaves that is killed on the way
+				if _, err := c.js.Publish(t.Context(), "$O."+bucket+".C.orphan", []byte(large[:128<<10])); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, test := range []struct {
+			later   time.Duration
+			removed int
+		}{{0, 0}, {11 * time.Minute, 2}, {11 * time.Minute, 0}} {
+			c.protocol.now = func() time.Time { return time.Now().Add(test.later) }
+			if removed, err := c.Sweep(t.Context()); err != nil || removed != test.removed {
+				t.Errorf("after %v: %d removed, %v; want %d", test.later, removed, err, test.removed)
+			}
+		}
+		if left, err := c.warehouse.get(t.Context(), inputsBucket, inputName("acme", waiting.Call.ID)); err != nil || len(left) != len(large) {
+			t.Errorf("%d bytes of the input of a call that waits, %v", len(left), err)
+		}
+	})
+}

@@ -43,6 +43,8 @@ type WorkConfig struct {
 const (
 	roomEvery = 20 * time.Millisecond  // how often Room is asked again while calls may wait
 	idleEvery = 100 * time.Millisecond // and while none is known to
+
+	unheardMost = 10 * time.Second // when nobody has answered for so long, elections are not why: the lanes are made again
 )
 
 // crew is one Work: a loop that pulls calls, and a goroutine for each call in hand.
@@ -59,7 +61,8 @@ type crew struct {
 	done      chan struct{} // a call is no longer in hand
 	running   int
 	inHand    int
-	shut      bool // there was no room for one more when Room was last asked
+	shut      bool      // there was no room for one more when that was last asked
+	unheard   time.Time // since when nobody answers for any lane; zero = somebody does
 
 	mu    sync.Mutex
 	hands map[*hand]struct{}
@@ -161,7 +164,7 @@ func (k *crew) loop(ctx context.Context) {
 // room is for how many more calls there is room.
 func (k *crew) room() int {
 	room := min(k.AtOnce-k.running, 2*k.AtOnce-k.inHand)
-	if k.shut = room > 0 && !k.Room(); k.shut {
+	if k.shut = room > 0 && (k.store.filled() >= runBelow || !k.Room()); k.shut {
 		return 0
 	}
 	return max(room, 0)
@@ -207,12 +210,17 @@ func (k *crew) take(m *nats.Msg) {
 		lane, _ := strconv.Atoi(text) // the loop's own
 		switch m.Header.Get("Status") {
 		case "404", "408":
+			k.unheard = time.Time{}
 			k.turns.none(lane)
+		case "503": // no leader now, or no such lane any more
+			k.turns.failed(lane, time.Now())
+			k.remake(time.Now())
 		default:
 			k.turns.failed(lane, time.Now())
 		}
 		return
 	}
+	k.unheard = time.Time{}
 	parts := strings.Split(m.Subject, ".")
 	if lane, err := strconv.Atoi(parts[2]); err == nil && lane < Lanes {
 		k.turns.called(lane)
@@ -225,6 +233,23 @@ func (k *crew) take(m *nats.Msg) {
 	k.inHand++
 	h := &hand{crew: k, taken: k.taken(m)}
 	k.background.Go(func() { h.work(m) })
+}
+
+// remake makes the lanes again when nobody has answered for any of them for long: what
+// the nodes kept may have been lost, and be new.
+func (k *crew) remake(now time.Time) {
+	switch {
+	case k.unheard.IsZero():
+		k.unheard = now
+	case now.Sub(k.unheard) > unheardMost:
+		k.unheard = now
+		k.logger.Warn("nobody answers for the queue's lanes; they are made again", "function", k.Function)
+		k.background.Go(func() {
+			ctx, cancel := context.WithTimeout(k.ending, unheardMost)
+			defer cancel()
+			k.makeLanes(ctx, k.Function)
+		})
+	}
 }
 
 // settle gives back what still arrives after the end. It waits for the pulls that are

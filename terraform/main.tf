@@ -179,6 +179,24 @@ resource "nomad_job" "scheduler" {
   }
 }
 
+# A periodic job: an apply changes what the next hour's run is, and waits for none.
+resource "nomad_job" "billing" {
+  count = var.usage.bucket != "" && var.usage.prices != "" ? 1 : 0
+
+  jobspec          = file("${local.specifications}/billing.nomad.hcl")
+  detach           = true
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.released, local.ledger, {
+      prices = var.usage.prices
+      shares = var.usage.shares
+      memory = var.usage.memory
+    })
+  }
+}
+
 resource "nomad_job" "resize_bulk" {
   jobspec          = file("${local.specifications}/resize-bulk.nomad.hcl")
   detach           = false

@@ -188,6 +188,9 @@ func TestUnusableVariables(t *testing.T) {
 		{"identity={count=1.5}", "The instances of the management plane must be a whole number from 1 to 7."},
 		{"schedulers=0", "The schedulers must be a whole number from 1 to 7."},
 		{"bulk={shares=0}", "The bulk shares must be 1 to 1000"},
+		{`usage={bucket="/a/folder"}`, "The bucket of usage must be a URL"},
+		{`usage={bucket="s3://usage?region=x",prices="prices.json"}`, "The prices must be the text of a price list"},
+		{`usage={prices="{\"versions\":[]}"}`, "name its bucket, too"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			t.Parallel()
@@ -212,7 +215,8 @@ func TestUnusableVariables(t *testing.T) {
 func plansTheRealJobs(t *testing.T, n nomad) {
 	tf := newTerraform(t, ".", "-var=nomad_address="+n.address, "-var="+usableRate, "-var="+usableCPUTime, "-var="+usableRelease)
 	tf.must(t, "validate")
-	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m",backlog_age="5s"}`)
+	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m",backlog_age="5s"}`,
+		`-var=usage={bucket="s3://usage?region=eu-central-1",prices="{\"versions\":[]}"}`)
 	saved := tf.show(t)
 	var addresses []string
 	for _, change := range saved.ResourceChanges {
@@ -222,7 +226,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		}
 	}
 	slices.Sort(addresses)
-	want := []string{"nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
+	want := []string{"nomad_job.billing[0]", "nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
 	if !slices.Equal(addresses, want) {
 		t.Errorf("it plans %q, want %q", addresses, want)
 	}
@@ -245,8 +249,8 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "redis_service", "redis-sentinel"},
 		{"nomad_job.gateway", "queue_service", "queue"},
 		{"nomad_job.gateway", "queue_keep", "24h"},
-		{"nomad_job.gateway", "usage_bucket", ""},
-		{`nomad_job.worker["resize"]`, "usage_bucket", ""},
+		{"nomad_job.gateway", "usage_bucket", "s3://usage?region=eu-central-1"},
+		{`nomad_job.worker["resize"]`, "usage_bucket", "s3://usage?region=eu-central-1"},
 		{`nomad_job.worker["resize"]`, "queue_service", "queue"},
 		{`nomad_job.worker["resize"]`, "redis_service", "redis-sentinel"},
 		{"nomad_job.queue[0]", "store", "10240"},
@@ -255,6 +259,9 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.identity", "count", "2"},
 		{"nomad_job.identity", "redis_service", "redis-sentinel"},
 		{"nomad_job.resize_bulk", "shares", "3"},
+		{"nomad_job.billing[0]", "usage_bucket", "s3://usage?region=eu-central-1"},
+		{"nomad_job.billing[0]", "prices", `{"versions":[]}`},
+		{"nomad_job.billing[0]", "shares", "3"},
 	} {
 		if got := variables[test.address][test.variable]; got != test.value {
 			t.Errorf("%s: %s is %v, want %s", test.address, test.variable, got, test.value)

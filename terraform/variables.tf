@@ -230,14 +230,28 @@ variable "usage" {
   description = <<-TEXT
     Where records of what calls used go: the URL of a bucket, such as s3://usage?region=eu-central-1. Without it, none are kept
     and nothing can be billed. Hosts must have the bucket's credentials, or the Nomad variable nomad/jobs the items
-    usage_access_key_id and usage_secret_access_key.
+    usage_access_key_id and usage_secret_access_key. With prices, the text of a price list such as
+    file("../usage/billing/prices.json"), each hour is billed, in so many shares, with so much memory (MB) for each.
   TEXT
-  type        = object({ bucket = optional(string, "") })
-  default     = {}
-  nullable    = false
+  type = object({
+    bucket = optional(string, "")
+    prices = optional(string, "")
+    shares = optional(number, 3)
+    memory = optional(number, 768)
+  })
+  default  = {}
+  nullable = false
   validation {
     condition     = var.usage.bucket == "" || can(regex("^s3://[^/?]+[?].*region=", var.usage.bucket))
     error_message = "The bucket of usage must be a URL such as s3://usage?region=eu-central-1."
+  }
+  validation {
+    condition     = var.usage.prices == "" || can(jsondecode(var.usage.prices).versions)
+    error_message = "The prices must be the text of a price list, such as file(\"../usage/billing/prices.json\")."
+  }
+  validation {
+    condition     = var.usage.prices == "" || var.usage.bucket != ""
+    error_message = "The prices are for usage that is kept: name its bucket, too."
   }
 }
 

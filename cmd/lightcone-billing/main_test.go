@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"lightcone/jobs"
 	"lightcone/usage"
 	"lightcone/usage/billing"
 	"lightcone/usage/store"
@@ -192,5 +194,28 @@ func TestCommandLinesThatCannotBe(t *testing.T) {
 		if code != test.code || !strings.Contains(out, test.want) {
 			t.Errorf("lightcone-billing %s: exit code %d, want %d; printed %q, want %q", test.line, code, test.code, out, test.want)
 		}
+	}
+}
+
+// TestTheJobsSettingsAreKnown: the specification sets nothing that no flag heeds.
+func TestTheJobsSettingsAreKnown(t *testing.T) {
+	source, err := jobs.Source("billing")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(map[string]bool)
+	for _, variables := range settings {
+		for _, variable := range variables {
+			known[variable] = true
+		}
+	}
+	set := regexp.MustCompile(`(?m)^\s+(LIGHTCONE_\w+)\s+=`).FindAllStringSubmatch(source, -1)
+	for _, found := range set {
+		if !known[found[1]] {
+			t.Errorf("%s is no setting of lightcone-billing", found[1])
+		}
+	}
+	if len(set) < 7 {
+		t.Errorf("the specification sets %q", set)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -34,22 +35,48 @@ func Ports(t testing.TB, count int) []int {
 	return ports
 }
 
-// FreePorts are distinct loopback ports on which nobody listens. They are in 10000
-// to 31999, below those that Linux gives to outgoing connections (ip_local_port_range
-// is 32768 to 60999), so that none is taken before its server listens, or while it is away.
+// FreePorts are distinct loopback ports on which nobody listens, and which no other
+// process of tests is given while this one lives. They are in 10000 to 31999, below
+// those that Linux gives to outgoing connections (ip_local_port_range is 32768 to
+// 60999), so that none is taken before its server listens, or while it is away.
 func FreePorts(count int) ([]int, error) {
 	var ports []int
 	for range 1000 {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(22_000))))
-		if err != nil {
-			continue // taken
+		port := 10_000 + rand.IntN(22_000)
+		if !claim(port) {
+			continue
 		}
-		defer listener.Close() // all together, so that they differ
-		if ports = append(ports, listener.Addr().(*net.TCPAddr).Port); len(ports) == count {
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue // taken by somebody else
+		}
+		_ = listener.Close()
+		if ports = append(ports, port); len(ports) == count {
 			return ports, nil
 		}
 	}
 	return nil, fmt.Errorf("only %d of %d ports are free in 10000 to 31999 after 1000 tries", len(ports), count)
+}
+
+// claims are the locks of this process's ports: closed, and so given back, by its end.
+var claims sync.Map // of *os.File by port
+
+// claim makes a port this process's, unless it is one's already.
+func claim(port int) bool {
+	folder := filepath.Join(os.TempDir(), "lightcone-test-ports")
+	if os.MkdirAll(folder, 0o777) != nil {
+		return false
+	}
+	file, err := os.OpenFile(filepath.Join(folder, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o666)
+	if err != nil {
+		return false
+	}
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		_ = file.Close()
+		return false
+	}
+	claims.Store(port, file)
+	return true
 }
 
 // Agent is the path of the executable of Consul ("consul"), Nomad ("nomad") or versitygw,
