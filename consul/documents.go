@@ -28,9 +28,10 @@ type Documents struct {
 // Without stale, reads see every Commit that has returned, and fail while Consul's
 // servers have no leader. With stale, any server answers, also without a leader. What
 // it knows is as old as the last word it had from the leader: some milliseconds, and
-// while it is cut off, all the time since then. A server that knows of no leader is
-// believed about what it has, and not that something is missing: that is an
-// error. Wait never takes an older version than its own for news.
+// while it is cut off, all the time since then. It is believed about what it has, and
+// not that something is missing, which the leader alone can say: a server that has just
+// been started has read little of what it keeps. Wait never takes an older version than
+// its own for news.
 func NewDocuments(client *Client, prefix string, stale bool) *Documents {
 	return &Documents{client: client, prefix: strings.TrimSuffix(prefix, "/") + "/", stale: stale}
 }
@@ -43,8 +44,8 @@ func (d *Documents) Get(ctx context.Context, path string) (document.Document, bo
 	options, cancel := d.client.reading(ctx)
 	defer cancel()
 	got, err := d.ask(path, options, !d.stale)
-	if err == nil && !got.found && !got.knownLeader {
-		err = errors.New(string(knowsNone))
+	if err == nil && !got.found && d.stale {
+		got, err = d.ask(path, options, true)
 	}
 	if err != nil {
 		return document.Document{}, false, fmt.Errorf("get the document %s from Consul: %w", path, err)
@@ -83,7 +84,7 @@ func (d *Documents) Paths(ctx context.Context, prefix string) ([]string, error) 
 	}
 	options, cancel := d.client.reading(ctx)
 	defer cancel()
-	options.RequireConsistent, options.AllowStale = !d.stale, d.stale
+	options.RequireConsistent = true // whoever else answers may lack some
 	keys, meta, err := d.client.api.KV().Keys(d.prefix+prefix, "", options)
 	if err == nil {
 		err = d.incomplete(keys, meta)
@@ -101,14 +102,10 @@ func (d *Documents) Paths(ctx context.Context, prefix string) ([]string, error) 
 func (d *Documents) incomplete(keys []string, meta *api.QueryMeta) error {
 	// Consul does not tell a client without a token that it hides something.
 	blind := d.client.config.Token == "" && meta.DefaultACLPolicy == "deny" && len(keys) == 0
-	switch {
-	case meta.ResultsFilteredByACLs || blind:
+	if meta.ResultsFilteredByACLs || blind {
 		return errors.New(string(refused))
-	case !meta.KnownLeader:
-		return errors.New("the server that answered knows of no leader, and cannot tell what is missing")
-	default:
-		return nil
 	}
+	return nil
 }
 
 // Commit implements document.Store. The version is the index of the transaction.
