@@ -45,9 +45,12 @@ func TestACallIsAcceptedRunAndFetched(t *testing.T) {
 		if err != nil || string(result.Body) != "hello" || result.Status != 200 || result.ContentType != "text/plain" || result.CPU != 7*time.Millisecond || result.Waited <= 0 {
 			t.Errorf("result: %+v, %v", result, err)
 		}
-		if left := kept(t, c.js, workStream); left != 0 {
-			t.Errorf("%d work messages are left", left)
-		}
+		eventually(t, "its message to go, as its acknowledgement has it", func(context.Context) error {
+			if left := kept(t, c.js, workStream); left != 0 {
+				return fmt.Errorf("%d work messages are left", left)
+			}
+			return nil
+		})
 	})
 }
 
