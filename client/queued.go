@@ -48,6 +48,10 @@ type Queueing struct {
 // Enqueue has function queued with input, and returns when it is sure that it will be
 // run. With a Key, that is retried as safely as anything else. Errors are those of Call.
 func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, q Queueing) (Invocation, error) {
+	return c.enqueue(ctx, function, params, input, q, turn{})
+}
+
+func (c *Client) enqueue(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, q Queueing, turn turn) (Invocation, error) {
 	if err := function.Validate(); err != nil {
 		return Invocation{}, err
 	}
@@ -60,7 +64,7 @@ func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, p
 	}
 	var invocation Invocation
 	_, err := c.exchange(ctx, exchange{
-		method: http.MethodPost, path: withQuery("/async-function/"+string(function), params), input: &input, header: header, want: http.StatusAccepted,
+		method: http.MethodPost, path: withQuery("/async-function/"+string(function), params), input: &input, header: header, want: http.StatusAccepted, turn: turn,
 		receive: func(_ Answer, body io.Reader) error { return readInvocation(body, &invocation) },
 	})
 	return invocation, err
@@ -68,17 +72,17 @@ func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, p
 
 // Invocation asks how a queued call is.
 func (c *Client) Invocation(ctx context.Context, id string) (Invocation, error) {
-	return c.about(ctx, http.MethodGet, id)
+	return c.about(ctx, http.MethodGet, id, turn{})
 }
 
 // Cancel takes a queued call back, if it has not ended, and says how it is then.
 func (c *Client) Cancel(ctx context.Context, id string) (Invocation, error) {
-	return c.about(ctx, http.MethodDelete, id)
+	return c.about(ctx, http.MethodDelete, id, turn{})
 }
 
-func (c *Client) about(ctx context.Context, method, id string) (invocation Invocation, err error) {
+func (c *Client) about(ctx context.Context, method, id string, turn turn) (invocation Invocation, err error) {
 	_, err = c.exchange(ctx, exchange{
-		method: method, path: "/v1/invocations/" + url.PathEscape(id), want: http.StatusOK,
+		method: method, path: "/v1/invocations/" + url.PathEscape(id), want: http.StatusOK, turn: turn,
 		receive: func(_ Answer, body io.Reader) error { return readInvocation(body, &invocation) },
 	})
 	return invocation, err
@@ -86,7 +90,13 @@ func (c *Client) about(ctx context.Context, method, id string) (invocation Invoc
 
 // Result fetches what a queued call came to, as Call would have answered it.
 func (c *Client) Result(ctx context.Context, id string, receive func(Answer, io.Reader) error) (Answer, error) {
-	return c.exchange(ctx, exchange{method: http.MethodGet, path: "/v1/invocations/" + url.PathEscape(id) + "/result", want: http.StatusOK, receive: receive})
+	return c.result(ctx, id, receive, turn{})
+}
+
+func (c *Client) result(ctx context.Context, id string, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
+	return c.exchange(ctx, exchange{
+		method: http.MethodGet, path: "/v1/invocations/" + url.PathEscape(id) + "/result", want: http.StatusOK, receive: receive, turn: turn,
+	})
 }
 
 // longestDocument bounds what is read of an answer about a queued call.
@@ -142,11 +152,11 @@ func (c *Client) AwaitEnd(ctx context.Context, id string) (Invocation, error) {
 }
 
 // outcome fetches the result of a call that has ended; an *Ended when there is none.
-func (c *Client) outcome(ctx context.Context, invocation Invocation, receive func(Answer, io.Reader) error) (Answer, error) {
+func (c *Client) outcome(ctx context.Context, invocation Invocation, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
 	if invocation.Status == lightcone.InvocationCancelled || invocation.Status == lightcone.InvocationDead {
 		return Answer{CallID: invocation.ID}, &Ended{invocation}
 	}
-	answer, err := c.Result(ctx, invocation.ID, receive)
+	answer, err := c.result(ctx, invocation.ID, receive, turn)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.Kind == problem.NotFinished {
 		return answer, &Ended{invocation}
@@ -161,5 +171,5 @@ func (c *Client) Outcome(ctx context.Context, id string, receive func(Answer, io
 	if err != nil {
 		return Answer{CallID: id}, err
 	}
-	return c.outcome(ctx, invocation, receive)
+	return c.outcome(ctx, invocation, receive, turn{})
 }
