@@ -119,19 +119,26 @@ func readInvocation(body io.Reader, into *Invocation) error {
 }
 
 // The waits between two questions about a call: the first is short, for most are
-// done soon, and each is a half longer than the one before, give or take a quarter.
+// done soon, and each is a half longer than the one before, give or take a quarter. Who
+// has waited for less than young would notice a longer one.
 const (
-	firstLook   = 100 * time.Millisecond
-	longestLook = 3 * time.Second
+	firstLook    = 100 * time.Millisecond
+	youngestLook = 400 * time.Millisecond // the longest wait of the young; half a second with its quarter
+	longestLook  = 3 * time.Second
+	young        = 30 * time.Second
 )
 
-// lookAgain is how long to wait after so many questions about a call (from 1). random
-// is uniform in [0, 1).
-func lookAgain(looks int, random float64) time.Duration {
+// lookAgain is how long to wait after so many questions about a call (from 1), for
+// whoever has waited for its end so long. random is uniform in [0, 1).
+func lookAgain(looks int, waited time.Duration, random float64) time.Duration {
+	longest := longestLook
+	if waited < young {
+		longest = youngestLook
+	}
 	wait := firstLook
 	for range looks - 1 {
-		if wait = wait * 3 / 2; wait >= longestLook {
-			wait = longestLook
+		if wait = wait * 3 / 2; wait >= longest {
+			wait = longest
 			break
 		}
 	}
@@ -140,12 +147,13 @@ func lookAgain(looks int, random float64) time.Duration {
 
 // AwaitEnd asks how a queued call is, ever more seldom, until it has ended.
 func (c *Client) AwaitEnd(ctx context.Context, id string) (Invocation, error) {
+	began := time.Now()
 	for looks := 1; ; looks++ {
 		invocation, err := c.Invocation(ctx, id)
 		if err != nil || invocation.Status.Final() {
 			return invocation, err
 		}
-		if err := retry.Pause(ctx, lookAgain(looks, rand.Float64())); err != nil {
+		if err := retry.Pause(ctx, lookAgain(looks, time.Since(began), rand.Float64())); err != nil {
 			return invocation, err
 		}
 	}

@@ -228,14 +228,16 @@ func TestContentKeysDiffer(t *testing.T) {
 func TestLookAgain(t *testing.T) {
 	for _, test := range []struct {
 		looks  int
+		waited time.Duration
 		random float64
 		want   time.Duration
 	}{
-		{1, 0.5, 100 * time.Millisecond}, {1, 0, 75 * time.Millisecond}, {2, 0.5, 150 * time.Millisecond},
-		{4, 0.5, 337500 * time.Microsecond}, {10, 0.5, 3 * time.Second}, {1 << 30, 0.5, 3 * time.Second},
+		{1, 0, 0.5, 100 * time.Millisecond}, {1, 0, 0, 75 * time.Millisecond}, {2, 0, 0.5, 150 * time.Millisecond},
+		{4, 0, 0.5, 337500 * time.Microsecond}, {5, 0, 0.5, 400 * time.Millisecond}, {100, young - 1, 1, 500 * time.Millisecond},
+		{100, young, 0.5, 3 * time.Second}, {1 << 30, time.Hour, 0.5, 3 * time.Second}, {1, time.Hour, 0.5, 100 * time.Millisecond},
 	} {
-		if got := lookAgain(test.looks, test.random); got != test.want {
-			t.Errorf("after %d looks with %v: %v, want %v", test.looks, test.random, got, test.want)
+		if got := lookAgain(test.looks, test.waited, test.random); got != test.want {
+			t.Errorf("after %d looks in %v with %v: %v, want %v", test.looks, test.waited, test.random, got, test.want)
 		}
 	}
 }

@@ -91,9 +91,10 @@ func (q *queuedRun) call(ctx context.Context, file string) (Answer, error) {
 	return answer, err
 }
 
-// watch asks how the call is until it has ended.
+// watch asks how the call is until it has ended. Of the calls that it is time to ask
+// about, the oldest is first: they are run about in that order.
 func (q *queuedRun) watch(ctx context.Context, invocation Invocation, questions turn) (Invocation, error) {
-	running := false
+	began, running := time.Now(), false
 	defer func() {
 		if running {
 			q.count(0, -1)
@@ -108,7 +109,7 @@ func (q *queuedRun) watch(ctx context.Context, invocation Invocation, questions 
 				q.count(0, -1)
 			}
 		}
-		if err := retry.Pause(ctx, lookAgain(looks, rand.Float64())); err != nil {
+		if err := retry.Pause(ctx, lookAgain(looks, time.Since(began), rand.Float64())); err != nil {
 			return invocation, err
 		}
 		looked, err := q.client.about(ctx, http.MethodGet, invocation.ID, questions)
