@@ -100,7 +100,7 @@ func (f *folderRun) run(ctx context.Context, files []string, workersAtOnce int, 
 		case <-finished:
 			running = false
 		}
-		tell(f.progress(time.Now()))
+		tell(f.progress(time.Now(), !running))
 	}
 	return f.finish(context.Cause(ctx))
 }
@@ -225,10 +225,12 @@ func (f *folderRun) hasOutput(file string) bool {
 }
 
 // progress is a picture of now.
-func (f *folderRun) progress(now time.Time) Progress {
+func (f *folderRun) progress(now time.Time, ended bool) Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.summary.Tally.at(now.Sub(f.began), f.client.Retries())
+	p := f.summary.Tally.at(now.Sub(f.began), f.client.Retries())
+	p.Ended = ended
+	return p
 }
 
 func (f *folderRun) finish(cause error) Summary {

@@ -103,7 +103,7 @@ func TestQueuedFolder(t *testing.T) {
 		!errors.As(summary.Failures[1].Err, &ended) || ended.Invocation.Status != lightcone.InvocationDead || !strings.Contains(ended.Error(), "dead after 1 attempts, without a result: It crashed.") {
 		t.Errorf("failures: %v", summary.Failures)
 	}
-	if line := last.Line(); !strings.HasPrefix(line, "[####################] 5/5 · 5 accepted, 0 running, 3 finished, 2 failed · ") {
+	if line := last.Line(0); !strings.HasPrefix(line, "[####################] 5/5 · ") || !strings.Contains(line, " · 5 accepted, 0 running, 3 finished, 2 failed · ") {
 		t.Errorf("progress: %s", line)
 	}
 	if len(server.calls) != 4 {
@@ -153,7 +153,11 @@ func TestInterruptedWaitIsNoFailure(t *testing.T) {
 		}
 	})
 	in := writeTree(t, map[string]string{"a.jpg": "a", "b.jpg": "b"})
-	summary, err := c.RunQueued(ctx, QueuedJob{Job: Job{Function: "echo", In: in, Out: t.TempDir(), Parallel: 2}}, func(Progress) {})
+	var last Progress
+	summary, err := c.RunQueued(ctx, QueuedJob{Job: Job{Function: "echo", In: in, Out: t.TempDir(), Parallel: 2}}, func(p Progress) { last = p })
+	if line := last.Line(0); !strings.Contains(line, " calls/s · stopped after ") {
+		t.Errorf("progress at the end: %s", line)
+	}
 	if err != nil || summary.Failed > 0 || summary.NotTried != 2 || !errors.Is(summary.EndedBy, context.Canceled) {
 		t.Errorf("%+v, %v", summary, err)
 	}
