@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"lightcone"
@@ -27,16 +28,43 @@ type Invocation struct {
 	Error      *string                    `json:"error"`       // why the last attempt failed; nil when none did
 }
 
+// Repeated says, of what Enqueue returned, that the call came before with the same key,
+// and that a worker has had it since, or will not: a new one is waiting.
+func (i Invocation) Repeated() bool {
+	return i.Status != lightcone.InvocationQueued || i.Attempts > 0
+}
+
+// EndOfRepeat is err, what the outcome of a call failed with that Enqueue returned as i.
+// An *Ended of before says how to have the call all the same.
+func (i Invocation) EndOfRepeat(err error) error {
+	var ended *Ended
+	if i.Status.Final() && errors.As(err, &ended) {
+		return &Ended{Invocation: ended.Invocation, Before: true}
+	}
+	return err
+}
+
 // Ended says that a queued call ended without a result.
-type Ended struct{ Invocation Invocation }
+type Ended struct {
+	Invocation Invocation
+	Before     bool // it had when it was queued once more
+}
 
 // Error says how, and why.
 func (e *Ended) Error() string {
-	text := fmt.Sprintf("The call %s is %s after %d attempts, without a result", e.Invocation.ID, e.Invocation.Status, e.Invocation.Attempts)
-	if e.Invocation.Error != nil {
-		text += ": " + printable(*e.Invocation.Error)
+	attempts := fmt.Sprintf("%d attempts", e.Invocation.Attempts)
+	if e.Invocation.Attempts == 1 {
+		attempts = "1 attempt"
 	}
-	return text + "."
+	text := fmt.Sprintf("The call %s is %s after %s, without a result", e.Invocation.ID, e.Invocation.Status, attempts)
+	if e.Invocation.Error != nil {
+		text += ": " + strings.TrimRight(printable(*e.Invocation.Error), ". ")
+	}
+	text += "."
+	if e.Before {
+		text += " To run it anew: --series NAME"
+	}
+	return text
 }
 
 // Queueing is how a call is to be queued.
@@ -162,12 +190,12 @@ func (c *Client) AwaitEnd(ctx context.Context, id string) (Invocation, error) {
 // outcome fetches the result of a call that has ended; an *Ended when there is none.
 func (c *Client) outcome(ctx context.Context, invocation Invocation, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
 	if invocation.Status == lightcone.InvocationCancelled || invocation.Status == lightcone.InvocationDead {
-		return Answer{CallID: invocation.ID}, &Ended{invocation}
+		return Answer{CallID: invocation.ID}, &Ended{Invocation: invocation}
 	}
 	answer, err := c.result(ctx, invocation.ID, receive, turn)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.Kind == problem.NotFinished {
-		return answer, &Ended{invocation}
+		return answer, &Ended{Invocation: invocation}
 	}
 	return answer, err
 }

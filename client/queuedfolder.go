@@ -83,12 +83,13 @@ func (q *queuedRun) call(ctx context.Context, file string) (Answer, error) {
 	if q.queued.Detach {
 		return Answer{CallID: invocation.ID, BytesIn: input.Size}, nil
 	}
-	if invocation, err = q.watch(ctx, invocation, questions); err != nil {
+	ended, err := q.watch(ctx, invocation, questions)
+	if err != nil {
 		return Answer{}, err
 	}
-	answer, err := q.client.outcome(ctx, invocation, q.keep(file), questions)
+	answer, err := q.client.outcome(ctx, ended, q.keep(file), questions)
 	answer.BytesIn = input.Size
-	return answer, err
+	return answer, invocation.EndOfRepeat(err)
 }
 
 // watch asks how the call is until it has ended. Of the calls that it is time to ask
