@@ -39,9 +39,13 @@ type Refusal struct {
 	Status     int
 	Kind       problem.Kind // empty when the answer was no problem document
 	Detail     string       // a sentence
+	Quota      string       // the limit that was reached; empty = none, or it does not say
 	CallID     string
 	RetryAfter time.Duration // 0 = it does not say
 }
+
+// concurrentCalls is the Quota of how many calls a tenant may have under way at once.
+const concurrentCalls = "concurrent_calls"
 
 // Error is the sentence for the person who called.
 func (r *Refusal) Error() string {
@@ -122,36 +126,36 @@ func refusalOf(response *http.Response, now time.Time) *Refusal {
 		RetryAfter: parseRetryAfter(response.Header.Get("Retry-After"), now),
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, longestProblem)) // half a sentence is better than none
-	refusal.Kind, refusal.Detail = parseProblem(response.Header.Get("Content-Type"), body)
+	refusal.Kind, refusal.Detail, refusal.Quota = parseProblem(response.Header.Get("Content-Type"), body)
 	if refusal.Detail == "" {
 		refusal.Detail = fmt.Sprintf("The server answered %d %s without saying why.", response.StatusCode, http.StatusText(response.StatusCode))
 	}
 	return refusal
 }
 
-// parseProblem takes kind and sentence out of a problem document; out of plain
+// parseProblem takes kind, sentence and quota out of a problem document; out of plain
 // text, its first line; out of anything else, nothing.
-func parseProblem(contentType string, body []byte) (problem.Kind, string) {
+func parseProblem(contentType string, body []byte) (kind problem.Kind, detail, quota string) {
 	media, _, _ := mime.ParseMediaType(contentType) // an unusable type reads as none
 	switch media {
 	case "application/problem+json":
-		var document struct{ Type, Title, Detail string }
+		var document struct{ Type, Title, Detail, Quota string }
 		if json.Unmarshal(body, &document) != nil {
-			return "", ""
+			return "", "", ""
 		}
-		kind, ours := strings.CutPrefix(document.Type, "urn:lightcone:problem:")
+		name, ours := strings.CutPrefix(document.Type, "urn:lightcone:problem:")
 		if !ours {
-			kind = ""
+			name = ""
 		}
 		if document.Detail == "" {
 			document.Detail = document.Title
 		}
-		return problem.Kind(printable(kind)), printable(document.Detail)
+		return problem.Kind(printable(name)), printable(document.Detail), printable(document.Quota)
 	case "text/plain":
 		line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
-		return "", printable(line)
+		return "", printable(line), ""
 	default:
-		return "", ""
+		return "", "", ""
 	}
 }
 

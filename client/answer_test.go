@@ -55,20 +55,21 @@ func TestParseProblem(t *testing.T) {
 	for _, test := range []struct {
 		name, contentType, body string
 		kind                    problem.Kind
-		detail                  string
+		detail, quota           string
 	}{
-		{"ours", "application/problem+json", `{"type":"urn:lightcone:problem:corrupt-input","title":"Corrupt","status":422,"detail":"The JPEG ends early."}`, problem.CorruptInput, "The JPEG ends early."},
-		{"with a charset", "application/problem+json; charset=utf-8", `{"type":"urn:lightcone:problem:overloaded","detail":"Busy."}`, problem.Overloaded, "Busy."},
-		{"another's", "application/problem+json", `{"type":"https://example.com/odd","title":"Odd"}`, "", "Odd"},
-		{"a lie", "application/problem+json", `<html>`, "", ""},
-		{"plain", "text/plain", "no such page\nsecond line", "", "no such page"},
-		{"a proxy's page", "text/html", "<html>503</html>", "", ""},
-		{"nothing", "", "", "", ""},
-		{"escape sequences", "text/plain", "\x1b[2Jgone", "", " [2Jgone"},
+		{"ours", "application/problem+json", `{"type":"urn:lightcone:problem:corrupt-input","title":"Corrupt","status":422,"detail":"The JPEG ends early."}`, problem.CorruptInput, "The JPEG ends early.", ""},
+		{"a quota", "application/problem+json", `{"type":"urn:lightcone:problem:limit-reached","detail":"No.","quota":"concurrent_calls"}`, problem.LimitReached, "No.", "concurrent_calls"},
+		{"with a charset", "application/problem+json; charset=utf-8", `{"type":"urn:lightcone:problem:overloaded","detail":"Busy."}`, problem.Overloaded, "Busy.", ""},
+		{"another's", "application/problem+json", `{"type":"https://example.com/odd","title":"Odd"}`, "", "Odd", ""},
+		{"a lie", "application/problem+json", `<html>`, "", "", ""},
+		{"plain", "text/plain", "no such page\nsecond line", "", "no such page", ""},
+		{"a proxy's page", "text/html", "<html>503</html>", "", "", ""},
+		{"nothing", "", "", "", "", ""},
+		{"escape sequences", "text/plain", "\x1b[2Jgone", "", " [2Jgone", ""},
 	} {
-		kind, detail := parseProblem(test.contentType, []byte(test.body))
-		if kind != test.kind || detail != test.detail {
-			t.Errorf("%s: %q, %q, want %q, %q", test.name, kind, detail, test.kind, test.detail)
+		kind, detail, quota := parseProblem(test.contentType, []byte(test.body))
+		if kind != test.kind || detail != test.detail || quota != test.quota {
+			t.Errorf("%s: %q, %q, %q, want %q, %q, %q", test.name, kind, detail, quota, test.kind, test.detail, test.quota)
 		}
 	}
 }
@@ -80,8 +81,8 @@ func FuzzServerWords(f *testing.F) {
 	f.Add("text/plain", []byte("\x9b31m\xff"), "Sun, 01 Mar 2026 12:00:30 GMT", `a;dur="2",b;dur=1e308`)
 	f.Add("text/plain; charset=", []byte(strings.Repeat("é", 600)), "-1", ";dur=0")
 	f.Fuzz(func(t *testing.T, contentType string, body []byte, after, timing string) {
-		kind, detail := parseProblem(contentType, body)
-		for _, text := range []string{string(kind), detail} {
+		kind, detail, quota := parseProblem(contentType, body)
+		for _, text := range []string{string(kind), detail, quota} {
 			if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || utf8.RuneCountInString(text) > 501 {
 				t.Errorf("%q would reach the terminal", text)
 			}

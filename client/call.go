@@ -33,7 +33,7 @@ type Client struct {
 	http    *http.Client
 	budget  *retry.Budget
 	policy  Policy
-	hold    atomic.Int64 // no attempt starts before this time (Unix nanoseconds)
+	holds   [requestKinds]atomic.Int64 // no attempt of a kind starts before this time (Unix nanoseconds)
 	retries atomic.Int64
 }
 
@@ -92,11 +92,15 @@ type Input struct {
 // Errors: *Refusal when Lightcone answered no, *Unreachable when it could not be
 // asked, *Lost when its answer did not arrive, else what input or receive said.
 func (c *Client) Call(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, receive func(Answer, io.Reader) error) (Answer, error) {
+	return c.call(ctx, function, params, input, receive, turn{})
+}
+
+func (c *Client) call(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
 	if err := function.Validate(); err != nil {
 		return Answer{}, err
 	}
 	return c.exchange(ctx, exchange{
-		method: http.MethodPost, path: withQuery("/function/"+string(function), params), input: &input, waits: true, want: http.StatusOK, receive: receive,
+		method: http.MethodPost, path: withQuery("/function/"+string(function), params), input: &input, waits: true, want: http.StatusOK, receive: receive, turn: turn,
 	})
 }
 
@@ -115,23 +119,47 @@ type exchange struct {
 	waits        bool // the answer comes when the function has run
 	want         int  // the status of a good answer
 	receive      func(Answer, io.Reader) error
+	turn         turn // had by each attempt
+}
+
+// Kinds of requests: a Lightcone that takes no more calls still answers questions
+// about those that it has.
+const (
+	callRequest = iota
+	questionRequest
+	requestKinds
+)
+
+func (e exchange) kind() int {
+	if e.input != nil {
+		return callRequest
+	}
+	return questionRequest
 }
 
 // exchange sends the request, again as far as the policy allows.
 func (c *Client) exchange(ctx context.Context, e exchange) (Answer, error) {
 	c.budget.Deposit()
 	for attempt := 1; ; attempt++ {
-		if err := c.waitForHold(ctx); err != nil {
+		if err := c.enter(ctx, e); err != nil {
 			return Answer{}, err
 		}
 		answer, err := c.attempt(ctx, e)
 		answer.Attempts = attempt
 		if err == nil || ctx.Err() != nil {
+			e.turn.leave(turnAnswered)
 			return answer, err
 		}
 		verdict := c.policy.Decide(err, attempt, rand.Float64())
-		if verdict.HoldAll {
-			c.holdUntil(time.Now().Add(verdict.Wait))
+		for kind := range c.holds {
+			if verdict.HoldAll || verdict.Hold && kind == e.kind() {
+				c.holdUntil(kind, time.Now().Add(verdict.Wait))
+			}
+		}
+		if verdict.Crowded {
+			e.turn.leave(turnCrowded)
+		} else {
+			e.turn.leave(turnAnswered)
 		}
 		if !verdict.Retry || (verdict.Charged && !c.budget.Withdraw()) {
 			return answer, err
@@ -140,6 +168,22 @@ func (c *Client) exchange(ctx context.Context, e exchange) (Answer, error) {
 		if err := retry.Pause(ctx, verdict.Wait); err != nil {
 			return answer, err
 		}
+	}
+}
+
+// enter waits until an attempt may start: nothing holds its kind back, and it has its turn.
+func (c *Client) enter(ctx context.Context, e exchange) error {
+	for {
+		if err := c.waitForHold(ctx, e.kind()); err != nil {
+			return err
+		}
+		if err := e.turn.take(ctx); err != nil {
+			return err
+		}
+		if c.held(e.kind()) <= 0 {
+			return nil
+		}
+		e.turn.leave(turnUnused) // held back while it waited for its turn
 	}
 }
 
@@ -228,21 +272,24 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *Client) holdUntil(t time.Time) {
+func (c *Client) holdUntil(kind int, t time.Time) {
 	until := t.UnixNano()
 	for {
-		old := c.hold.Load()
-		if until <= old || c.hold.CompareAndSwap(old, until) {
+		old := c.holds[kind].Load()
+		if until <= old || c.holds[kind].CompareAndSwap(old, until) {
 			return
 		}
 	}
 }
 
-// waitForHold waits until the Client may send again, plus a random while, so
-// that the calls held back do not all come at once.
-func (c *Client) waitForHold(ctx context.Context) error {
+// held is how long no request of the kind may be sent; zero or less when one may.
+func (c *Client) held(kind int) time.Duration { return time.Until(time.Unix(0, c.holds[kind].Load())) }
+
+// waitForHold waits until the Client may send the kind again, plus a random while, so
+// that the requests held back do not all come at once.
+func (c *Client) waitForHold(ctx context.Context, kind int) error {
 	for {
-		wait := time.Until(time.Unix(0, c.hold.Load()))
+		wait := c.held(kind)
 		if wait <= 0 {
 			return ctx.Err()
 		}

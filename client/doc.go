@@ -5,7 +5,8 @@
 //   - Every attempt has a deadline, every call a bounded number of attempts, and
 //     all calls of a Client together a retry budget, so that a struggling
 //     Lightcone is not struck harder for struggling.
-//   - A Retry-After holds back the whole Client, not only the call that met it.
+//   - A Retry-After holds back every request of the kind that met it (calls, or
+//     questions about queued ones), not only that one.
 //   - An output file appears whole or not at all.
 //   - Decisions (when to retry, how long to wait, what a file is called, how the
 //     progress reads) are pure functions of state, time and randomness.

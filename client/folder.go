@@ -61,7 +61,7 @@ func (c *Client) prepare(job Job) (*folderRun, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &folderRun{client: c, job: job, names: NamesFor(files), began: time.Now(), summary: Summary{Tally: newTally(len(files))}}, files, nil
+	return &folderRun{client: c, job: job, names: NamesFor(files), turns: newTurns(job.Parallel), began: time.Now(), summary: Summary{Tally: newTally(len(files))}}, files, nil
 }
 
 // run has so many workers do one to each file, and tells the progress.
@@ -100,7 +100,7 @@ func (f *folderRun) run(ctx context.Context, files []string, workersAtOnce int, 
 		case <-finished:
 			running = false
 		}
-		tell(f.progress(time.Now()))
+		tell(f.progress(time.Now(), !running))
 	}
 	return f.finish(context.Cause(ctx))
 }
@@ -155,6 +155,7 @@ type folderRun struct {
 	client *Client
 	job    Job
 	names  *Names
+	turns  *turns
 	began  time.Time
 
 	mu      sync.Mutex
@@ -201,7 +202,7 @@ func (f *folderRun) call(ctx context.Context, file string) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return f.client.Call(ctx, f.job.Function, f.job.Params, input, f.keep(file))
+	return f.client.call(ctx, f.job.Function, f.job.Params, input, f.keep(file), turn{turns: f.turns})
 }
 
 func (f *folderRun) input(file string) (Input, error) {
@@ -224,10 +225,12 @@ func (f *folderRun) hasOutput(file string) bool {
 }
 
 // progress is a picture of now.
-func (f *folderRun) progress(now time.Time) Progress {
+func (f *folderRun) progress(now time.Time, ended bool) Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.summary.Tally.at(now.Sub(f.began), f.client.Retries())
+	p := f.summary.Tally.at(now.Sub(f.began), f.client.Retries())
+	p.Ended = ended
+	return p
 }
 
 func (f *folderRun) finish(cause error) Summary {

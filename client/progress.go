@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -41,6 +42,7 @@ type Progress struct {
 	Total, Done, Failed, Skipped int
 	Accepted, Running            int
 	Queued                       bool
+	Ended                        bool // nothing more is done, whatever is left
 	Retries                      int64
 	BytesIn, BytesOut            int64
 	Elapsed                      time.Duration
@@ -71,36 +73,58 @@ func (t *Tally) at(elapsed time.Duration, retries int64) Progress {
 	return p
 }
 
-// Line is the progress as one line of text, without its end.
-func (p Progress) Line() string {
-	var line strings.Builder
+// Line is the progress as one line of text, without its end: what it comes to first,
+// and the details after it. Of a line longer than columns (in characters), whole items
+// are left out at the end; 0 columns leave nothing out.
+func (p Progress) Line(columns int) string {
+	count := fmt.Sprintf("%d/%d", p.Done+p.Failed+p.Skipped, p.Total)
 	if p.Queued {
-		fmt.Fprintf(&line, "%s ", bar(p.Done+p.Failed+p.Skipped, p.Total))
+		count = bar(p.Done+p.Failed+p.Skipped, p.Total) + " " + count
 	}
-	fmt.Fprintf(&line, "%d/%d", p.Done+p.Failed+p.Skipped, p.Total)
-	if p.Queued {
-		fmt.Fprintf(&line, " · %d accepted, %d running, %d finished", p.Accepted, p.Running, p.Done)
+	line, length := "", 0
+	for _, item := range append([]string{count}, p.items()...) {
+		if length += utf8.RuneCountInString(item); columns > 0 && length > columns {
+			break
+		}
+		line += item
 	}
-	if p.Failed > 0 {
-		fmt.Fprintf(&line, ", %d failed", p.Failed)
-	}
-	if p.Skipped > 0 {
-		fmt.Fprintf(&line, ", %d skipped", p.Skipped)
-	}
-	if p.Retries > 0 {
-		fmt.Fprintf(&line, ", %d retried", p.Retries)
-	}
-	fmt.Fprintf(&line, " · %.1f calls/s · %s in, %s out", p.CallsPerSecond, Size(p.BytesIn), Size(p.BytesOut))
-	if p.Done > 0 {
-		fmt.Fprintf(&line, " · p50 %s, p99 %s", Milliseconds(p.P50), Milliseconds(p.P99))
-	}
+	return line
+}
+
+// items are what a line has after the count, each with what parts it from the one before.
+func (p Progress) items() []string {
+	items := []string{fmt.Sprintf(" · %.1f calls/s", p.CallsPerSecond)}
 	switch {
-	case p.Remaining > 0:
-		fmt.Fprintf(&line, " · %s left", p.Remaining.Round(time.Second))
 	case p.Remaining == 0:
-		fmt.Fprintf(&line, " · took %s", p.Elapsed.Round(100*time.Millisecond))
+		items = append(items, " · took "+p.Elapsed.Round(100*time.Millisecond).String())
+	case p.Ended:
+		items = append(items, " · stopped after "+p.Elapsed.Round(100*time.Millisecond).String())
+	case p.Remaining > 0:
+		items = append(items, fmt.Sprintf(" · %s left", p.Remaining.Round(time.Second)))
 	}
-	return line.String()
+	between := " · "
+	for _, count := range []struct {
+		of    int64
+		what  string
+		shown bool
+	}{
+		{int64(p.Accepted), "accepted", p.Queued},
+		{int64(p.Running), "running", p.Queued},
+		{int64(p.Done), "finished", p.Queued},
+		{int64(p.Failed), "failed", p.Failed > 0},
+		{int64(p.Skipped), "skipped", p.Skipped > 0},
+		{p.Retries, "retried", p.Retries > 0},
+	} {
+		if count.shown {
+			items = append(items, fmt.Sprintf("%s%d %s", between, count.of, count.what))
+			between = ", "
+		}
+	}
+	items = append(items, fmt.Sprintf(" · %s in, %s out", Size(p.BytesIn), Size(p.BytesOut)))
+	if p.Done > 0 {
+		items = append(items, fmt.Sprintf(" · p50 %s, p99 %s", Milliseconds(p.P50), Milliseconds(p.P99)))
+	}
+	return items
 }
 
 // barWidth is how many characters a whole bar has between its ends.

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"lightcone"
@@ -27,16 +28,43 @@ type Invocation struct {
 	Error      *string                    `json:"error"`       // why the last attempt failed; nil when none did
 }
 
+// Repeated says, of what Enqueue returned, that the call came before with the same key,
+// and that a worker has had it since, or will not: a new one is waiting.
+func (i Invocation) Repeated() bool {
+	return i.Status != lightcone.InvocationQueued || i.Attempts > 0
+}
+
+// EndOfRepeat is err, what the outcome of a call failed with that Enqueue returned as i.
+// An *Ended of before says how to have the call all the same.
+func (i Invocation) EndOfRepeat(err error) error {
+	var ended *Ended
+	if i.Status.Final() && errors.As(err, &ended) {
+		return &Ended{Invocation: ended.Invocation, Before: true}
+	}
+	return err
+}
+
 // Ended says that a queued call ended without a result.
-type Ended struct{ Invocation Invocation }
+type Ended struct {
+	Invocation Invocation
+	Before     bool // it had when it was queued once more
+}
 
 // Error says how, and why.
 func (e *Ended) Error() string {
-	text := fmt.Sprintf("The call %s is %s after %d attempts, without a result", e.Invocation.ID, e.Invocation.Status, e.Invocation.Attempts)
-	if e.Invocation.Error != nil {
-		text += ": " + printable(*e.Invocation.Error)
+	attempts := fmt.Sprintf("%d attempts", e.Invocation.Attempts)
+	if e.Invocation.Attempts == 1 {
+		attempts = "1 attempt"
 	}
-	return text + "."
+	text := fmt.Sprintf("The call %s is %s after %s, without a result", e.Invocation.ID, e.Invocation.Status, attempts)
+	if e.Invocation.Error != nil {
+		text += ": " + strings.TrimRight(printable(*e.Invocation.Error), ". ")
+	}
+	text += "."
+	if e.Before {
+		text += " To run it anew: --series NAME"
+	}
+	return text
 }
 
 // Queueing is how a call is to be queued.
@@ -48,6 +76,10 @@ type Queueing struct {
 // Enqueue has function queued with input, and returns when it is sure that it will be
 // run. With a Key, that is retried as safely as anything else. Errors are those of Call.
 func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, q Queueing) (Invocation, error) {
+	return c.enqueue(ctx, function, params, input, q, turn{})
+}
+
+func (c *Client) enqueue(ctx context.Context, function lightcone.FunctionName, params url.Values, input Input, q Queueing, turn turn) (Invocation, error) {
 	if err := function.Validate(); err != nil {
 		return Invocation{}, err
 	}
@@ -60,7 +92,7 @@ func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, p
 	}
 	var invocation Invocation
 	_, err := c.exchange(ctx, exchange{
-		method: http.MethodPost, path: withQuery("/async-function/"+string(function), params), input: &input, header: header, want: http.StatusAccepted,
+		method: http.MethodPost, path: withQuery("/async-function/"+string(function), params), input: &input, header: header, want: http.StatusAccepted, turn: turn,
 		receive: func(_ Answer, body io.Reader) error { return readInvocation(body, &invocation) },
 	})
 	return invocation, err
@@ -68,17 +100,17 @@ func (c *Client) Enqueue(ctx context.Context, function lightcone.FunctionName, p
 
 // Invocation asks how a queued call is.
 func (c *Client) Invocation(ctx context.Context, id string) (Invocation, error) {
-	return c.about(ctx, http.MethodGet, id)
+	return c.about(ctx, http.MethodGet, id, turn{})
 }
 
 // Cancel takes a queued call back, if it has not ended, and says how it is then.
 func (c *Client) Cancel(ctx context.Context, id string) (Invocation, error) {
-	return c.about(ctx, http.MethodDelete, id)
+	return c.about(ctx, http.MethodDelete, id, turn{})
 }
 
-func (c *Client) about(ctx context.Context, method, id string) (invocation Invocation, err error) {
+func (c *Client) about(ctx context.Context, method, id string, turn turn) (invocation Invocation, err error) {
 	_, err = c.exchange(ctx, exchange{
-		method: method, path: "/v1/invocations/" + url.PathEscape(id), want: http.StatusOK,
+		method: method, path: "/v1/invocations/" + url.PathEscape(id), want: http.StatusOK, turn: turn,
 		receive: func(_ Answer, body io.Reader) error { return readInvocation(body, &invocation) },
 	})
 	return invocation, err
@@ -86,7 +118,13 @@ func (c *Client) about(ctx context.Context, method, id string) (invocation Invoc
 
 // Result fetches what a queued call came to, as Call would have answered it.
 func (c *Client) Result(ctx context.Context, id string, receive func(Answer, io.Reader) error) (Answer, error) {
-	return c.exchange(ctx, exchange{method: http.MethodGet, path: "/v1/invocations/" + url.PathEscape(id) + "/result", want: http.StatusOK, receive: receive})
+	return c.result(ctx, id, receive, turn{})
+}
+
+func (c *Client) result(ctx context.Context, id string, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
+	return c.exchange(ctx, exchange{
+		method: http.MethodGet, path: "/v1/invocations/" + url.PathEscape(id) + "/result", want: http.StatusOK, receive: receive, turn: turn,
+	})
 }
 
 // longestDocument bounds what is read of an answer about a queued call.
@@ -109,19 +147,26 @@ func readInvocation(body io.Reader, into *Invocation) error {
 }
 
 // The waits between two questions about a call: the first is short, for most are
-// done soon, and each is a half longer than the one before, give or take a quarter.
+// done soon, and each is a half longer than the one before, give or take a quarter. Who
+// has waited for less than young would notice a longer one.
 const (
-	firstLook   = 100 * time.Millisecond
-	longestLook = 3 * time.Second
+	firstLook    = 100 * time.Millisecond
+	youngestLook = 400 * time.Millisecond // the longest wait of the young; half a second with its quarter
+	longestLook  = 3 * time.Second
+	young        = 30 * time.Second
 )
 
-// lookAgain is how long to wait after so many questions about a call (from 1). random
-// is uniform in [0, 1).
-func lookAgain(looks int, random float64) time.Duration {
+// lookAgain is how long to wait after so many questions about a call (from 1), for
+// whoever has waited for its end so long. random is uniform in [0, 1).
+func lookAgain(looks int, waited time.Duration, random float64) time.Duration {
+	longest := longestLook
+	if waited < young {
+		longest = youngestLook
+	}
 	wait := firstLook
 	for range looks - 1 {
-		if wait = wait * 3 / 2; wait >= longestLook {
-			wait = longestLook
+		if wait = wait * 3 / 2; wait >= longest {
+			wait = longest
 			break
 		}
 	}
@@ -130,26 +175,27 @@ func lookAgain(looks int, random float64) time.Duration {
 
 // AwaitEnd asks how a queued call is, ever more seldom, until it has ended.
 func (c *Client) AwaitEnd(ctx context.Context, id string) (Invocation, error) {
+	began := time.Now()
 	for looks := 1; ; looks++ {
 		invocation, err := c.Invocation(ctx, id)
 		if err != nil || invocation.Status.Final() {
 			return invocation, err
 		}
-		if err := retry.Pause(ctx, lookAgain(looks, rand.Float64())); err != nil {
+		if err := retry.Pause(ctx, lookAgain(looks, time.Since(began), rand.Float64())); err != nil {
 			return invocation, err
 		}
 	}
 }
 
 // outcome fetches the result of a call that has ended; an *Ended when there is none.
-func (c *Client) outcome(ctx context.Context, invocation Invocation, receive func(Answer, io.Reader) error) (Answer, error) {
+func (c *Client) outcome(ctx context.Context, invocation Invocation, receive func(Answer, io.Reader) error, turn turn) (Answer, error) {
 	if invocation.Status == lightcone.InvocationCancelled || invocation.Status == lightcone.InvocationDead {
-		return Answer{CallID: invocation.ID}, &Ended{invocation}
+		return Answer{CallID: invocation.ID}, &Ended{Invocation: invocation}
 	}
-	answer, err := c.Result(ctx, invocation.ID, receive)
+	answer, err := c.result(ctx, invocation.ID, receive, turn)
 	var refusal *Refusal
 	if errors.As(err, &refusal) && refusal.Kind == problem.NotFinished {
-		return answer, &Ended{invocation}
+		return answer, &Ended{Invocation: invocation}
 	}
 	return answer, err
 }
@@ -161,5 +207,5 @@ func (c *Client) Outcome(ctx context.Context, id string, receive func(Answer, io
 	if err != nil {
 		return Answer{CallID: id}, err
 	}
-	return c.outcome(ctx, invocation, receive)
+	return c.outcome(ctx, invocation, receive, turn{})
 }

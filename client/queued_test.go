@@ -45,8 +45,12 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c.calls[key] == nil {
 			c.calls[key] = &counted{id: fmt.Sprintf("0000000000000000000000%04d", len(c.calls)), body: string(body)}
 		}
+		status := "queued"
+		if c.looks[c.calls[key].id] > 1 && string(body) == "dead" {
+			status = "dead"
+		}
 		w.WriteHeader(http.StatusAccepted)
-		fmt.Fprint(w, documentFor(c.calls[key].id, "queued"))
+		fmt.Fprint(w, documentFor(c.calls[key].id, status))
 		return
 	}
 	id, result := strings.CutSuffix(strings.TrimPrefix(r.URL.Path, "/v1/invocations/"), "/result")
@@ -100,18 +104,22 @@ func TestQueuedFolder(t *testing.T) {
 	var ended *Ended
 	var refusal *Refusal
 	if len(summary.Failures) != 2 || !errors.As(summary.Failures[0].Err, &refusal) || refusal.Kind != problem.CorruptInput ||
-		!errors.As(summary.Failures[1].Err, &ended) || ended.Invocation.Status != lightcone.InvocationDead || !strings.Contains(ended.Error(), "dead after 1 attempts, without a result: It crashed.") {
+		!errors.As(summary.Failures[1].Err, &ended) || ended.Invocation.Status != lightcone.InvocationDead || !strings.HasSuffix(ended.Error(), " is dead after 1 attempt, without a result: It crashed.") {
 		t.Errorf("failures: %v", summary.Failures)
 	}
-	if line := last.Line(); !strings.HasPrefix(line, "[####################] 5/5 · 5 accepted, 0 running, 3 finished, 2 failed · ") {
+	if line := last.Line(0); !strings.HasPrefix(line, "[####################] 5/5 · ") || !strings.Contains(line, " · 5 accepted, 0 running, 3 finished, 2 failed · ") {
 		t.Errorf("progress: %s", line)
 	}
 	if len(server.calls) != 4 {
 		t.Errorf("%d calls for four different inputs", len(server.calls))
 	}
 	// The same job again finds what there is, and another series does not.
-	if _, err := c.RunQueued(t.Context(), job, func(Progress) {}); err != nil || len(server.calls) != 4 {
+	summary, err = c.RunQueued(t.Context(), job, func(Progress) {})
+	if err != nil || len(server.calls) != 4 {
 		t.Errorf("%d calls after the same job again: %v", len(server.calls), err)
+	}
+	if len(summary.Failures) != 2 || !strings.HasSuffix(summary.Failures[1].Err.Error(), ": It crashed. To run it anew: --series NAME") {
+		t.Errorf("failures of the same job again: %v", summary.Failures)
 	}
 	job.SkipExisting = true
 	before := server.queued
@@ -153,7 +161,11 @@ func TestInterruptedWaitIsNoFailure(t *testing.T) {
 		}
 	})
 	in := writeTree(t, map[string]string{"a.jpg": "a", "b.jpg": "b"})
-	summary, err := c.RunQueued(ctx, QueuedJob{Job: Job{Function: "echo", In: in, Out: t.TempDir(), Parallel: 2}}, func(Progress) {})
+	var last Progress
+	summary, err := c.RunQueued(ctx, QueuedJob{Job: Job{Function: "echo", In: in, Out: t.TempDir(), Parallel: 2}}, func(p Progress) { last = p })
+	if line := last.Line(0); !strings.Contains(line, " calls/s · stopped after ") {
+		t.Errorf("progress at the end: %s", line)
+	}
 	if err != nil || summary.Failed > 0 || summary.NotTried != 2 || !errors.Is(summary.EndedBy, context.Canceled) {
 		t.Errorf("%+v, %v", summary, err)
 	}
@@ -196,6 +208,23 @@ func TestNonsenseAboutAQueuedCall(t *testing.T) {
 	}
 }
 
+func TestEndedReadsAsASentence(t *testing.T) {
+	said := func(text string) *string { return &text }
+	for _, test := range []struct {
+		ended Ended
+		want  string
+	}{
+		{Ended{Invocation: Invocation{ID: "1", Status: "cancelled"}}, "The call 1 is cancelled after 0 attempts, without a result."},
+		{Ended{Invocation: Invocation{ID: "1", Status: "dead", Attempts: 1, Error: said("It crashed.")}}, "The call 1 is dead after 1 attempt, without a result: It crashed."},
+		{Ended{Invocation: Invocation{ID: "1", Status: "dead", Attempts: 4, Error: said("exit 2")}}, "The call 1 is dead after 4 attempts, without a result: exit 2."},
+		{Ended{Invocation: Invocation{ID: "1", Status: "cancelled"}, Before: true}, "The call 1 is cancelled after 0 attempts, without a result. To run it anew: --series NAME"},
+	} {
+		if got := test.ended.Error(); got != test.want {
+			t.Errorf("got %q, want %q", got, test.want)
+		}
+	}
+}
+
 func TestContentKeysDiffer(t *testing.T) {
 	seen := make(map[string]string)
 	for _, test := range []struct {
@@ -228,14 +257,32 @@ func TestContentKeysDiffer(t *testing.T) {
 func TestLookAgain(t *testing.T) {
 	for _, test := range []struct {
 		looks  int
+		waited time.Duration
 		random float64
 		want   time.Duration
 	}{
-		{1, 0.5, 100 * time.Millisecond}, {1, 0, 75 * time.Millisecond}, {2, 0.5, 150 * time.Millisecond},
-		{4, 0.5, 337500 * time.Microsecond}, {10, 0.5, 3 * time.Second}, {1 << 30, 0.5, 3 * time.Second},
+		{1, 0, 0.5, 100 * time.Millisecond}, {1, 0, 0, 75 * time.Millisecond}, {2, 0, 0.5, 150 * time.Millisecond},
+		{4, 0, 0.5, 337500 * time.Microsecond}, {5, 0, 0.5, 400 * time.Millisecond}, {100, young - 1, 1, 500 * time.Millisecond},
+		{100, young, 0.5, 3 * time.Second}, {1 << 30, time.Hour, 0.5, 3 * time.Second}, {1, time.Hour, 0.5, 100 * time.Millisecond},
 	} {
-		if got := lookAgain(test.looks, test.random); got != test.want {
-			t.Errorf("after %d looks with %v: %v, want %v", test.looks, test.random, got, test.want)
+		if got := lookAgain(test.looks, test.waited, test.random); got != test.want {
+			t.Errorf("after %d looks in %v with %v: %v, want %v", test.looks, test.waited, test.random, got, test.want)
+		}
+	}
+}
+
+func TestRepeatedCalls(t *testing.T) {
+	for _, test := range []struct {
+		accepted Invocation
+		repeated bool
+	}{
+		{Invocation{Status: lightcone.InvocationQueued}, false},
+		{Invocation{Status: lightcone.InvocationQueued, Attempts: 1}, true},
+		{Invocation{Status: lightcone.InvocationRunning, Attempts: 1}, true},
+		{Invocation{Status: lightcone.InvocationSucceeded, Attempts: 1}, true},
+	} {
+		if got := test.accepted.Repeated(); got != test.repeated {
+			t.Errorf("%+v is repeated: %v", test.accepted, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"lightcone"
@@ -35,7 +36,7 @@ func (c *Client) RunQueued(ctx context.Context, job QueuedJob, tell func(Progres
 		return Summary{}, err
 	}
 	work.summary.Queued = true
-	q := &queuedRun{folderRun: work, queued: job, turns: make(chan struct{}, max(1, job.Parallel))}
+	q := &queuedRun{folderRun: work, queued: job}
 	outstanding := mostOutstanding
 	if job.Detach {
 		outstanding = job.Parallel
@@ -47,18 +48,6 @@ func (c *Client) RunQueued(ctx context.Context, job QueuedJob, tell func(Progres
 type queuedRun struct {
 	*folderRun
 	queued QueuedJob
-	turns  chan struct{} // one for each request under way
-}
-
-// inTurn does act when there may be one request more.
-func (q *queuedRun) inTurn(ctx context.Context, act func() error) error {
-	select {
-	case q.turns <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-q.turns }()
-	return act()
 }
 
 // one queues the call for one file, waits for its result and keeps the books.
@@ -73,7 +62,7 @@ func (q *queuedRun) one(ctx context.Context, file string) error {
 	return err
 }
 
-func (q *queuedRun) call(ctx context.Context, file string) (answer Answer, err error) {
+func (q *queuedRun) call(ctx context.Context, file string) (Answer, error) {
 	input, err := q.input(file)
 	if err != nil {
 		return Answer{}, err
@@ -82,35 +71,31 @@ func (q *queuedRun) call(ctx context.Context, file string) (answer Answer, err e
 	if err != nil {
 		return Answer{}, err
 	}
-	var invocation Invocation
-	err = q.inTurn(ctx, func() error {
-		invocation, err = q.client.Enqueue(ctx, q.job.Function, q.job.Params, input, Queueing{Key: key, Callback: q.queued.Callback})
-		return err
-	})
+	queueing := Queueing{Key: key, Callback: q.queued.Callback}
+	invocation, err := q.client.enqueue(ctx, q.job.Function, q.job.Params, input, queueing, turn{turns: q.turns})
 	if err != nil {
 		return Answer{}, err
 	}
-	q.count(1, 0)
+	questions := turn{turns: q.turns, order: q.count(1, 0)}
 	if q.queued.Accepted != nil {
 		q.queued.Accepted(file, invocation)
 	}
 	if q.queued.Detach {
 		return Answer{CallID: invocation.ID, BytesIn: input.Size}, nil
 	}
-	if invocation, err = q.watch(ctx, invocation); err != nil {
+	ended, err := q.watch(ctx, invocation, questions)
+	if err != nil {
 		return Answer{}, err
 	}
-	err = q.inTurn(ctx, func() error {
-		answer, err = q.client.outcome(ctx, invocation, q.keep(file))
-		return err
-	})
+	answer, err := q.client.outcome(ctx, ended, q.keep(file), questions)
 	answer.BytesIn = input.Size
-	return answer, err
+	return answer, invocation.EndOfRepeat(err)
 }
 
-// watch asks how the call is until it has ended.
-func (q *queuedRun) watch(ctx context.Context, invocation Invocation) (Invocation, error) {
-	running := false
+// watch asks how the call is until it has ended. Of the calls that it is time to ask
+// about, the oldest is first: they are run about in that order.
+func (q *queuedRun) watch(ctx context.Context, invocation Invocation, questions turn) (Invocation, error) {
+	began, running := time.Now(), false
 	defer func() {
 		if running {
 			q.count(0, -1)
@@ -125,24 +110,23 @@ func (q *queuedRun) watch(ctx context.Context, invocation Invocation) (Invocatio
 				q.count(0, -1)
 			}
 		}
-		if err := retry.Pause(ctx, lookAgain(looks, rand.Float64())); err != nil {
+		if err := retry.Pause(ctx, lookAgain(looks, time.Since(began), rand.Float64())); err != nil {
 			return invocation, err
 		}
-		err := q.inTurn(ctx, func() (err error) {
-			invocation, err = q.client.Invocation(ctx, invocation.ID)
-			return err
-		})
+		looked, err := q.client.about(ctx, http.MethodGet, invocation.ID, questions)
 		if err != nil {
 			return invocation, err
 		}
+		invocation = looked
 	}
 	return invocation, nil
 }
 
-// count adds to what the queue has of the job.
-func (q *queuedRun) count(accepted, running int) {
+// count adds to what the queue has of the job, and says how many calls it has accepted.
+func (q *queuedRun) count(accepted, running int) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.summary.Accepted += accepted
 	q.summary.Running += running
+	return q.summary.Accepted
 }

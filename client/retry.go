@@ -26,7 +26,9 @@ var DefaultPolicy = Policy{Attempts: 10, Base: 200 * time.Millisecond, Cap: 8 * 
 type Verdict struct {
 	Retry   bool
 	Wait    time.Duration // before the next attempt
-	HoldAll bool          // other calls to the same Lightcone should wait, too
+	Hold    bool          // other requests of the same kind should wait, too
+	HoldAll bool          // requests of every kind should
+	Crowded bool          // fewer calls at once would have been accepted
 	Charged bool          // the retry is paid from the budget
 }
 
@@ -37,6 +39,9 @@ type Verdict struct {
 // connection, a lost one, 429 and 503. Two of them are not charged to the
 // budget, which is there to spare a server in trouble: a 429 is the caller's own
 // limit, and a refused connection reached nobody.
+//
+// Too many calls at once is no question of time: the next one may be sent when one of
+// those is answered, which is sooner than the whole seconds of a Retry-After.
 func (p Policy) Decide(err error, attempt int, random float64) Verdict {
 	verdict := Verdict{Wait: p.backOff(attempt, random), Charged: true}
 	var refusal *Refusal
@@ -48,11 +53,15 @@ func (p Policy) Decide(err error, attempt int, random float64) Verdict {
 			return Verdict{}
 		}
 		verdict.Charged = refusal.Status != http.StatusTooManyRequests
-		verdict.HoldAll = refusal.RetryAfter > 0
-		verdict.Wait += refusal.RetryAfter
 		if refusal.RetryAfter > p.LongestAsk {
 			return Verdict{}
 		}
+		if refusal.Quota == concurrentCalls {
+			verdict.Crowded = true
+			break
+		}
+		verdict.Hold = refusal.RetryAfter > 0
+		verdict.Wait += refusal.RetryAfter
 	case errors.As(err, &unreachable):
 		verdict.Charged = false
 		verdict.HoldAll = true

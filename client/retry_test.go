@@ -15,6 +15,9 @@ import (
 func TestDecide(t *testing.T) {
 	policy := Policy{Attempts: 3, Base: 100 * time.Millisecond, Cap: 300 * time.Millisecond, LongestAsk: 10 * time.Second}
 	busy := func(status int, after time.Duration) error { return &Refusal{Status: status, RetryAfter: after} }
+	crowded := func(after time.Duration) error {
+		return &Refusal{Status: 429, Quota: concurrentCalls, RetryAfter: after}
+	}
 	for _, test := range []struct {
 		name    string
 		err     error
@@ -23,10 +26,12 @@ func TestDecide(t *testing.T) {
 		want    Verdict
 	}{
 		{"shed", busy(503, 0), 1, 0.5, Verdict{Retry: true, Wait: 50 * time.Millisecond, Charged: true}},
-		{"shed, and told when to come back", busy(503, time.Second), 1, 0.5, Verdict{Retry: true, Wait: 1050 * time.Millisecond, Charged: true, HoldAll: true}},
+		{"shed, and told when to come back", busy(503, time.Second), 1, 0.5, Verdict{Retry: true, Wait: 1050 * time.Millisecond, Charged: true, Hold: true}},
 		{"the wait doubles", busy(503, 0), 2, 0.5, Verdict{Retry: true, Wait: 100 * time.Millisecond, Charged: true}},
-		{"no attempt is left, others still hold back", busy(503, time.Second), 3, 0.5, Verdict{Wait: 1150 * time.Millisecond, Charged: true, HoldAll: true}},
-		{"the caller's own limit is not charged", busy(429, time.Second), 1, 0, Verdict{Retry: true, Wait: time.Second, HoldAll: true}},
+		{"no attempt is left, others still hold back", busy(503, time.Second), 3, 0.5, Verdict{Wait: 1150 * time.Millisecond, Charged: true, Hold: true}},
+		{"the caller's own limit is not charged", busy(429, time.Second), 1, 0, Verdict{Retry: true, Wait: time.Second, Hold: true}},
+		{"too many calls at once", crowded(time.Second), 1, 0.5, Verdict{Retry: true, Wait: 50 * time.Millisecond, Crowded: true}},
+		{"no calls at all are allowed", crowded(24 * time.Hour), 1, 0.5, Verdict{}},
 		{"a quota that comes back next month", busy(429, 720*time.Hour), 1, 0.5, Verdict{}},
 		{"refused connection", &Unreachable{Err: syscall.ECONNREFUSED}, 1, 0.5, Verdict{Retry: true, Wait: 50 * time.Millisecond, HoldAll: true}},
 		{"lost connection", fmt.Errorf("call: %w", &Lost{Err: syscall.ECONNRESET}), 1, 0.5, Verdict{Retry: true, Wait: 50 * time.Millisecond, Charged: true}},

@@ -95,7 +95,7 @@ func TestCallFolder(t *testing.T) {
 	code, _, stderr = runCommand(t, "", "call", "shout", "--api", api, "--in", in, "--out", out, "--skip-existing")
 	lines := strings.Split(stderr, "\n")
 	want := []string{"b.jpg: The input is bad. (422 corrupt-input, call 01J000)", "lightcone: 1 of 2 files failed", ""}
-	if code != exitFailed || !strings.HasPrefix(lines[0], "2/2, 1 failed, 1 skipped · ") || !cmp.Equal(want, lines[1:]) {
+	if code != exitFailed || !strings.HasPrefix(lines[0], "2/2 · ") || !strings.Contains(lines[0], " · 1 failed, 1 skipped · ") || !cmp.Equal(want, lines[1:]) {
 		t.Errorf("one bad: exit code %d, %q", code, stderr)
 	}
 }
@@ -170,17 +170,17 @@ func TestProgressDisplay(t *testing.T) {
 		display.show(progress(i%10), at(i))
 	}
 	display.end()
-	const rest = " · 0.0 calls/s · 0 B in, 0 B out\n"
-	want := "5/9, 5 failed" + rest + "0/9" + rest + "1/9, 1 failed" + rest
+	const rate, rest = " · 0.0 calls/s", " · 0 B in, 0 B out\n"
+	want := "5/9" + rate + " · 5 failed" + rest + "0/9" + rate + rest + "1/9" + rate + " · 1 failed" + rest
 	if diff := cmp.Diff(want, plain.String()); diff != "" {
 		t.Errorf("without a terminal:\n%s", diff)
 	}
 
 	var terminal bytes.Buffer
-	display = progressDisplay{out: &terminal, columns: 10}
+	display = progressDisplay{out: &terminal, columns: 31}
 	display.show(progress(1), at(0))
 	display.end()
-	want = "\r1/9, 1 fa\x1b[K\r\x1b[K1/9, 1 failed" + rest
+	want = "\r1/9" + rate + " · 1 failed\x1b[K\r\x1b[K1/9" + rate + " · 1 failed" + rest
 	if diff := cmp.Diff(want, terminal.String()); diff != "" {
 		t.Errorf("on a terminal:\n%s", diff)
 	}

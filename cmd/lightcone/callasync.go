@@ -44,6 +44,8 @@ func (a *asyncFlags) check(command *cobra.Command, skipExisting bool) error {
 		return usagef("--detach and --wait are both given: leave one out")
 	case a.detach && skipExisting:
 		return usagef("--detach and --skip-existing are both given, and without results there is nothing to skip: leave one out")
+	case a.detach && command.Flags().Changed("out"):
+		return usagef("--detach and --out are both given, and without results there is nothing to write: leave one out")
 	}
 	return nil
 }
@@ -118,12 +120,22 @@ func queueOne(ctx context.Context, caller *client.Client, command *cobra.Command
 		return fmt.Errorf("stopped waiting; the call goes on: `lightcone invocation result %s` fetches what comes of it", invocation.ID)
 	}
 	if err != nil {
-		return err
+		return invocation.EndOfRepeat(err)
 	}
 	answer.BytesIn, answer.Took = input.Size, time.Since(began)
 	if err := flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(command.ErrOrStderr(), callLine(answer))
+	_, err = fmt.Fprintln(command.ErrOrStderr(), queuedCallLine(invocation, answer))
 	return err
+}
+
+// queuedCallLine is the line of a call that was accepted as invocation says: what an
+// earlier run took is no part of the time that this one was waited for.
+func queuedCallLine(accepted client.Invocation, answer client.Answer) string {
+	if !accepted.Repeated() {
+		return callLine(answer)
+	}
+	answer.Queue, answer.Exec, answer.CPU = 0, 0, 0
+	return callLine(answer) + " · of an earlier run"
 }

@@ -59,12 +59,12 @@ func (d *progressDisplay) show(p client.Progress, now time.Time) {
 	d.latest = p
 	switch {
 	case d.columns > 0:
-		fmt.Fprintf(d.out, "\r%s\x1b[K", clip(p.Line(), d.columns-1)) // \x1b[K clears what a longer line left
+		fmt.Fprintf(d.out, "\r%s\x1b[K", p.Line(max(d.columns-1, 1))) // \x1b[K clears what a longer line left
 	case d.printed.IsZero():
 		d.printed = now // the first line comes when there is something to tell
 	case now.Sub(d.printed) >= plainEvery:
 		d.printed = now
-		fmt.Fprintln(d.out, p.Line())
+		fmt.Fprintln(d.out, p.Line(0))
 	}
 }
 
@@ -73,13 +73,7 @@ func (d *progressDisplay) end() {
 	if d.columns > 0 {
 		fmt.Fprint(d.out, "\r\x1b[K")
 	}
-	fmt.Fprintln(d.out, d.latest.Line())
-}
-
-// clip cuts line to the given number of characters.
-func clip(line string, columns int) string {
-	runes := []rune(line)
-	return string(runes[:min(len(runes), max(columns, 0))])
+	fmt.Fprintln(d.out, d.latest.Line(0))
 }
 
 // terminalColumns is how wide the terminal behind w is; 0 when there is none.

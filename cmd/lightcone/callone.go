@@ -101,13 +101,18 @@ func outputFolder(flags callFlags) (bool, error) {
 	return true, nil
 }
 
-// callLine is what one call was and cost, in a line.
+// callLine is what one call was and cost, in a line, without what is not known.
 func callLine(answer client.Answer) string {
-	parts := []string{
-		strings.TrimSpace(fmt.Sprintf("%d %s", answer.Status, answer.ContentType)),
-		fmt.Sprintf("%s in, %s out", client.Size(answer.BytesIn), client.Size(answer.BytesOut)),
-		fmt.Sprintf("queue %s, exec %s, cpu %s", client.Milliseconds(answer.Queue), client.Milliseconds(answer.Exec), client.Milliseconds(answer.CPU)),
-		"took " + client.Milliseconds(answer.Took),
+	size := client.Size(answer.BytesOut) + " out"
+	if answer.BytesIn > 0 {
+		size = client.Size(answer.BytesIn) + " in, " + size
+	}
+	parts := []string{strings.TrimSpace(fmt.Sprintf("%d %s", answer.Status, answer.ContentType)), size}
+	if answer.Queue > 0 || answer.Exec > 0 || answer.CPU > 0 {
+		parts = append(parts, fmt.Sprintf("queue %s, exec %s, cpu %s", client.Milliseconds(answer.Queue), client.Milliseconds(answer.Exec), client.Milliseconds(answer.CPU)))
+	}
+	if answer.Took > 0 {
+		parts = append(parts, "took "+client.Milliseconds(answer.Took))
 	}
 	if answer.Attempts > 1 {
 		parts = append(parts, fmt.Sprintf("%d attempts", answer.Attempts))

@@ -211,6 +211,7 @@ func TestAsyncFlagsGoTogether(t *testing.T) {
 		"call echo --async --wait=-1s":               "want more than 0",
 		"call echo --async --detach --wait 1s":       "leave one out",
 		"call echo --async --detach --skip-existing": "leave one out",
+		"call echo --async --detach --out z":         "nothing to write: leave one out",
 		"call echo --async --in .":                   "name the folder for the outputs with --out",
 		"invocation show x":                          "want 26",
 		"invocation result":                          "ID is missing",

@@ -114,6 +114,7 @@ func newInvocationResultCommand(flags *callerFlags) *cobra.Command {
 				if err := flush(); err != nil {
 					return err
 				}
+				answer.Took, answer.Attempts = 0, 0 // the fetching's, and not the call's
 				_, err = fmt.Fprintln(command.ErrOrStderr(), callLine(answer))
 				return err
 			})
