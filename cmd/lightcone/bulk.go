@@ -125,8 +125,8 @@ func bulkSetup(command *cobra.Command, flags *bulkFlags, getenv func(string) str
 	if flags.shares < 1 || flags.share < 0 || flags.share >= flags.shares {
 		return nil, usagef("--share %d --shares %d: want at least one share, and this one from 0 to one less than that", flags.share, flags.shares)
 	}
-	if flags.slots < 1 || flags.slots > mostParallel {
-		return nil, usagef("--slots %d: want 1 to %d", flags.slots, mostParallel)
+	if err := checkSlots(flags.slots); err != nil {
+		return nil, err
 	}
 	if fromEnvironment := getenv(envBulkParams); len(flags.params) == 0 && fromEnvironment != "" {
 		params, err := url.ParseQuery(fromEnvironment)
@@ -181,7 +181,7 @@ func bulkRun(ctx context.Context, command *cobra.Command, flags bulkFlags, param
 		return func(context.Context) error { return worker.Close() }, waitReady(ctx, worker, logger)
 	})
 	if err != nil {
-		return err
+		return errors.Join(ctx.Err(), group.Wait(ctx)) // an interrupted share is not a done one
 	}
 	progress, err := bulk.Run(ctx, bulk.Config{
 		In: in, Out: out, Except: except, Job: flags.job, Share: flags.share, Shares: flags.shares,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,11 +36,22 @@ func catalogue(flags devFlags) ([]functions.Spec, error) {
 			if err != nil {
 				return nil, usagef("%s %s: %w", own.flag, value, err)
 			}
+			if slices.ContainsFunc(specs, func(other functions.Spec) bool { return other.Name == spec.Name }) {
+				return nil, usagef("%s %s: there is a function %s already, of another flag or of Lightcone's own; choose another name", own.flag, value, spec.Name)
+			}
 			spec.UsePort = own.usePort
 			specs = append(specs, spec)
 		}
 	}
 	return specs, nil
+}
+
+// checkSlots checks the flag --slots of whatever runs functions.
+func checkSlots(slots int) error {
+	if slots < 1 || slots > mostParallel {
+		return usagef("--slots %d: want 1 to %d", slots, mostParallel)
+	}
+	return nil
 }
 
 // The limits of the functions that come with Lightcone, and of any other.

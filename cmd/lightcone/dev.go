@@ -69,6 +69,13 @@ func dev(command *cobra.Command, flags devFlags) error {
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
 
+	if err := checkSlots(flags.slots); err != nil {
+		return err
+	}
+	specs, err := catalogue(flags)
+	if err != nil {
+		return err
+	}
 	unlock, err := claim(flags.data)
 	if err != nil {
 		return err
@@ -110,10 +117,6 @@ func dev(command *cobra.Command, flags devFlags) error {
 	if err := admitDemo(ctx, manager, demo, string(operator.ID())); err != nil {
 		return err
 	}
-	specs, err := catalogue(flags)
-	if err != nil {
-		return err
-	}
 	sockets, err := socketFolder(flags.data)
 	if err != nil {
 		return err
@@ -138,7 +141,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	})
 	queued, err := startDevQueue(ctx, group, flags.data, queueLogger(command, flags))
 	if err != nil {
-		return err
+		return group.Wait(ctx)
 	}
 	known, err := thresholdConfig{
 		identities: identities, inputs: document.Below(store, quarantinePrefix),
@@ -149,7 +152,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	}
 	ledger, total, err := startDevLedger(ctx, group, flags, registry, logger)
 	if err != nil {
-		return err
+		return group.Wait(ctx)
 	}
 	_ = group.Start(ctx, "queued calls", func(context.Context) (run.Stop, error) {
 		return workOnQueue(ctx, group, queued, worker, counted(known.tenants, guarded(known.quarantine, worker.RunUntil)), ledger), nil
@@ -179,7 +182,7 @@ func dev(command *cobra.Command, flags devFlags) error {
 	})
 	// A start that failed has ended the group; Wait then tells why.
 	if ctx.Err() == nil && worker != nil && door != nil && worker.Ready() == nil {
-		if err := welcome(ctx, command.OutOrStdout(), flags, worker, demo); err != nil {
+		if err := welcome(ctx, command.OutOrStdout(), flags, worker, demo); err != nil && ctx.Err() == nil {
 			return errors.Join(err, group.Stop())
 		}
 	}
@@ -220,10 +223,11 @@ func serve(group *run.Group, name, address, flag string, accept func(net.Listene
 const startBound = 30 * time.Second
 
 // waitReady waits until every function can be called. One that cannot within
-// the bound is logged, and does not keep the others from being served.
+// the bound is logged, and does not keep the others from being served. The end of ctx is
+// an error: nobody waits any more.
 func waitReady(ctx context.Context, worker *supervisor.Supervisor, logger *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, startBound)
-	defer cancel()
+	bound := time.NewTimer(startBound)
+	defer bound.Stop()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -239,6 +243,8 @@ func waitReady(ctx context.Context, worker *supervisor.Supervisor, logger *slog.
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-bound.C:
 			logger.Error("functions that do not start", "functions", missing, "after", startBound)
 			return worker.Ready()
 		}

@@ -294,27 +294,6 @@ func main() {
 }
 `
 
-func TestDevSaysWhyItCannotStart(t *testing.T) {
-	d := startDev(t, filepath.Join(t.TempDir(), "data"))
-	spoilt := t.TempDir()
-	if err := os.WriteFile(filepath.Join(spoilt, "demo.key"), []byte("not a key\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ name, data, api, want string }{
-		{"a data folder in use", d.data, freeAddress(t), "another Lightcone is running on the data folder"},
-		{"an address in use", t.TempDir(), d.api, "choose another address with --api"},
-		{"a spoilt key", spoilt, freeAddress(t), "does not hold a key"},
-		{"a data folder that is a file", photo, freeAddress(t), "data folder"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			output, err := exec.Command(d.command.Path, "dev", "--data", test.data, "--api", test.api, "--manage", freeAddress(t)).CombinedOutput()
-			if err == nil || !strings.Contains(string(output), test.want) {
-				t.Errorf("it said %q (%v), not %q", output, err, test.want)
-			}
-		})
-	}
-}
-
 func TestDevDropsNoCallWhenItStops(t *testing.T) {
 	d := startDev(t, filepath.Join(t.TempDir(), "data"))
 	input := readBytes(t, photo)

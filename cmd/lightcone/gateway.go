@@ -151,7 +151,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 	}
 	ledger, err := flags.ledger.start(ctx, group, registry, logger)
 	if err != nil {
-		return err
+		return group.Wait(ctx)
 	}
 	if ledger != nil {
 		reader, err := usage.OpenReader(ctx, flags.ledger.bucket)

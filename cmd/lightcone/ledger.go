@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -86,19 +85,19 @@ func (l *ledgerFlags) start(ctx context.Context, group *run.Group, registry *pro
 // out looks at once.
 const devSealAge = 2 * time.Second
 
-// startDevLedger starts the ledger of `lightcone dev`, and what adds it up.
+// startDevLedger starts the ledger of `lightcone dev`, and what adds it up, as parts of
+// the group: an error has ended it.
 func startDevLedger(ctx context.Context, group *run.Group, flags devFlags, registry *prometheus.Registry, logger *slog.Logger) (*usage.Ledger, *usageTotal, error) {
-	dir, err := filepath.Abs(filepath.Join(flags.data, "usage"))
-	if err != nil {
-		return nil, nil, errors.Join(err, group.Stop())
-	}
-	bucket := flags.usageBucket
-	if bucket == "" {
-		bucket = "file://" + filepath.ToSlash(filepath.Join(dir, "store"))
-	}
+	dir, bucket := filepath.Join(flags.data, "usage"), flags.usageBucket
 	logger = logger.With("component", "usage")
 	var reader *usage.Reader
-	err = group.Start(ctx, "usage reader", func(ctx context.Context) (run.Stop, error) {
+	err := group.Start(ctx, "usage reader", func(ctx context.Context) (_ run.Stop, err error) {
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
+		if bucket == "" {
+			bucket = "file://" + filepath.ToSlash(filepath.Join(dir, "store"))
+		}
 		if reader, err = usage.OpenReader(ctx, bucket); err != nil {
 			return nil, err
 		}

@@ -126,7 +126,7 @@ func TestServicesThatCannotStart(t *testing.T) {
 		{"worker --function x=/bin/true --operator-key-file " + at("fleet.key"), "", exitFailed, "--operator-key-file " + at("fleet.key")},
 		{"worker --function x=/bin/true --fleet-key-file /nonexistent", "", exitFailed, "--fleet-key-file: read a secret"},
 		{"worker --function x=/nonexistent", "", exitUsage, "--function x=/nonexistent: the executable"},
-		{"worker --function x=/bin/true --slots 0 " + keys, "", exitFailed, "0 slots: want 1 to 1024"},
+		{"worker --function x=/bin/true --slots 0 " + keys, "", exitUsage, "--slots 0: want 1 to 1024"},
 		{"worker --function x=/bin/true --sockets here " + keys, "", exitFailed, "want an absolute path"},
 		{"worker", "LIGHTCONE_SLOTS=many", exitUsage, "LIGHTCONE_SLOTS"},
 		{"scheduler", "", exitUsage, "--policies (or LIGHTCONE_POLICIES) is missing"},

@@ -25,6 +25,10 @@ func welcome(ctx context.Context, out io.Writer, flags devFlags, worker *supervi
 	say("  front door   http://%s", flags.api)
 	say("  management   http://%s   (key: %s)", flags.manage, filepath.Join(flags.data, "operator.key"))
 	for _, status := range worker.Status() {
+		if status.Processes == 0 {
+			say("  %-12s does not start", status.Function)
+			continue
+		}
 		say("  %-12s %d slots and a spare; isolation %s", status.Function, status.Slots, status.Isolation)
 	}
 	sample, result := flags.sample, filepath.Join(flags.data, sampleOutput)

@@ -61,6 +61,9 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	if err := flags.ledger.check(); err != nil {
 		return err
 	}
+	if err := checkSlots(flags.slots); err != nil {
+		return err
+	}
 	spec, err := functionFor(flags.function)
 	if err != nil {
 		return usagef("--function %s: %w", flags.function, err)
@@ -93,7 +96,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	})
 	ledger, err := flags.ledger.start(ctx, group, registry, logger)
 	if err != nil {
-		return err
+		return group.Wait(ctx)
 	}
 	_ = group.Start(ctx, "management", func(context.Context) (run.Stop, error) {
 		return serveManagement(group, flags.manage, managementListener{

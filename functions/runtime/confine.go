@@ -77,7 +77,7 @@ func confineAndBecome(argument []byte) error {
 	if err := yieldCores(); err != nil {
 		return err
 	}
-	if err := restrictFiles(order.Command[0], order.Dir); err != nil {
+	if err := restrictFiles(order.Command[0], order.Dir, order.UsePort); err != nil {
 		return err
 	}
 	reached.Landlock = landlockABI()
@@ -141,18 +141,23 @@ func yieldCores() error {
 }
 
 // restrictFiles leaves the process its executable, the system's libraries and
-// read-only data that runtimes look up, and the right to make a socket in dir.
-func restrictFiles(executable, dir string) error {
+// read-only data that runtimes look up, and the right to make a socket in dir and,
+// if it is to use one, to listen on its port.
+func restrictFiles(executable, dir string, usePort bool) error {
 	const makeSocket = landlock.AccessFSSet(unix.LANDLOCK_ACCESS_FS_MAKE_SOCK)
 	const remove = landlock.AccessFSSet(unix.LANDLOCK_ACCESS_FS_REMOVE_FILE)
-	return landlock.V7.BestEffort().Restrict(
+	rules := []landlock.Rule{
 		landlock.ROFiles(executable),
 		landlock.RODirs("/usr", "/lib", "/lib64").IgnoreIfMissing(),
 		landlock.ROFiles("/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/dev/null",
 			"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "/sys/devices/system/cpu/online").IgnoreIfMissing(),
 		landlock.RODirs("/etc/fonts", "/etc/alternatives").IgnoreIfMissing(),
 		landlock.PathAccess(makeSocket|remove, dir),
-	)
+	}
+	if usePort {
+		rules = append(rules, landlock.BindTCP(functionPort))
+	}
+	return landlock.V7.BestEffort().Restrict(rules...)
 }
 
 // landlockABI is the version in the kernel, or 0: landlock_create_ruleset(2)

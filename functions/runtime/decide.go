@@ -33,6 +33,37 @@ func restartDelay(failures int, random float64) time.Duration {
 	return retry.BackOff(failures+1, firstRestartDelay, maxRestartDelay, random)
 }
 
+const (
+	sameComplaintEvery = 10 * time.Second // an error of the same text is logged at most so often
+	maxComplaints      = 4                // different texts in that time: one that holds the time of day is ever new
+)
+
+// complaints are the errors that were logged of late, the oldest first. The zero
+// value is none.
+type complaints []complaint
+
+type complaint struct {
+	text string
+	at   time.Time
+}
+
+// worthSaying says whether to log an error of this text now, and if so, takes note of it.
+func (c *complaints) worthSaying(text string, now time.Time) bool {
+	for len(*c) > 0 && now.Sub((*c)[0].at) >= sameComplaintEvery {
+		*c = (*c)[1:]
+	}
+	if len(*c) == maxComplaints {
+		return false
+	}
+	for _, said := range *c {
+		if said.text == text {
+			return false
+		}
+	}
+	*c = append(*c, complaint{text, now})
+	return true
+}
+
 // outOfMemoryWords are what runtimes print when an allocation is refused: Go's,
 // GLib's (libvips), C++'s and Python's.
 var outOfMemoryWords = [][]byte{

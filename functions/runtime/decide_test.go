@@ -48,6 +48,32 @@ func TestRestartDelayGrowsWithinItsBound(t *testing.T) {
 	}
 }
 
+func TestAComplaintIsNotRepeatedSoon(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var c complaints
+		now := time.Unix(1_000_000, 0)
+		said := make(map[string]time.Time)
+		var times []time.Time // of all that was said
+		for range rapid.IntRange(1, 100).Draw(t, "complaints") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 6000).Draw(t, "pause")) * time.Millisecond)
+			text := rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}).Draw(t, "text")
+			last, before := said[text]
+			soon := before && now.Sub(last) < sameComplaintEvery
+			lately := 0
+			for _, at := range times {
+				if now.Sub(at) < sameComplaintEvery {
+					lately++
+				}
+			}
+			if want := !soon && lately < maxComplaints; c.worthSaying(text, now) != want {
+				t.Fatalf("%q at %v, last at %v, with %d said lately: worth saying is %v", text, now, last, lately, !want)
+			} else if want {
+				said[text], times = now, append(times, now)
+			}
+		}
+	})
+}
+
 func TestDiagnose(t *testing.T) {
 	for _, test := range []struct {
 		name      string

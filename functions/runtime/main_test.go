@@ -51,9 +51,13 @@ func TestMain(m *testing.M) {
 // envClosing makes it a server that closes every connection after an answer.
 const envClosing = "LIGHTCONE_TEST_CLOSING"
 
+// listenForTest listens on a plain TCP socket, as programs do that are not written in
+// Go: Landlock's rules for TCP do not see the multipath sockets that Go makes by default.
 func listenForTest() (net.Listener, error) {
 	if port := os.Getenv(functions.EnvPort); port != "" {
-		return net.Listen("tcp", "127.0.0.1:"+port)
+		var config net.ListenConfig
+		config.SetMultipathTCP(false)
+		return config.Listen(context.Background(), "tcp", "127.0.0.1:"+port)
 	}
 	return net.Listen("unix", os.Getenv(functions.EnvSocket))
 }

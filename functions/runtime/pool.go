@@ -38,6 +38,7 @@ type pool struct {
 	idle    []*process                   // ready, the warmest last
 	alive   map[*process]chan<- struct{} // every started process, and how to ask its berth to replace it
 	waiting []chan<- *process            // calls that have a place and wait for a process, in order
+	said    complaints                   // of processes that did not start
 }
 
 func newPool(s *Supervisor, spec functions.Spec, program program) *pool {
@@ -68,7 +69,7 @@ func (p *pool) berth(number int) {
 		if err != nil {
 			delay := restartDelay(failures, rand.Float64())
 			failures++
-			p.logger.Error("a process did not start", "error", err, "again_in", delay)
+			p.complain(err, delay)
 			p.metrics.failedStarts.WithLabelValues(string(p.spec.Name)).Inc()
 			pause := time.NewTimer(delay)
 			select {
@@ -95,6 +96,17 @@ func (p *pool) berth(number int) {
 			return
 		default:
 		}
+	}
+}
+
+// complain logs why a process did not start, unless that has been said of late: every
+// berth tries again and again, and each try is counted in the metrics.
+func (p *pool) complain(err error, delay time.Duration) {
+	p.mu.Lock()
+	worth := p.said.worthSaying(err.Error(), time.Now())
+	p.mu.Unlock()
+	if worth {
+		p.logger.Error("a process did not start", "error", err, "again_in", delay)
 	}
 }
 

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"lightcone/internal/problem"
+	"lightcone/internal/testbed"
 )
 
 func TestACallCarriesTheContract(t *testing.T) {
@@ -253,7 +257,10 @@ func TestABuildThatDoesNotStartIsSaidAndRetried(t *testing.T) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	_ = os.Chmod(dir, 0o755)
-	s, err := Start(configForTest(dir+"/run", 1, spec, good))
+	config, registry, said := configForTest(dir+"/run", 1, spec, good), prometheus.NewRegistry(), new(testbed.Log)
+	config.Metrics, config.Logger = registry, slog.New(slog.NewTextHandler(said, nil))
+	began := time.Now()
+	s, err := Start(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,6 +277,26 @@ func TestABuildThatDoesNotStartIsSaidAndRetried(t *testing.T) {
 	if got := problem.Of(err); got.Kind != problem.DeadlineExceeded {
 		t.Errorf("a call to it: %v", err)
 	}
+	eventually(t, "it has been tried some times", func() bool { return failedStarts(t, registry) >= 6 })
+	lines, atMost := strings.Count(said.String(), "no library today"), 1+int(time.Since(began)/sameComplaintEvery)
+	if lines < 1 || lines > atMost {
+		t.Errorf("why it does not start is logged %d times, want it at least once and at most %d times: %s", lines, atMost, said)
+	}
+}
+
+// failedStarts is that counter of the one function that has failed to start.
+func failedStarts(t *testing.T, registry *prometheus.Registry) int {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == "lightcone_function_failed_starts_total" {
+			return int(family.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return 0
 }
 
 func TestManyCallsAtOnce(t *testing.T) {

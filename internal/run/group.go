@@ -66,8 +66,10 @@ func New(logger *slog.Logger) *Group {
 // group begins to end, and a component must not tie its life to it.
 //
 // If start fails, everything started before is stopped before Start returns, and
-// the error is the group's: callers may return it, or ignore it and find the
-// same in Wait. After that, and after Stop, Start runs nothing and answers ErrEnded.
+// the error is the group's. After that, and after Stop, Start runs nothing and
+// answers ErrEnded, as it does when ctx ended and interrupted the start. Callers may
+// ignore the error, or leave at it; either way Wait tells why the group has ended,
+// which is nothing when it was told to.
 func (g *Group) Start(ctx context.Context, name string, start func(context.Context) (Stop, error)) error {
 	g.starting.Lock()
 	c := &component{name: name, settled: make(chan struct{})}

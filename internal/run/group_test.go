@@ -105,6 +105,24 @@ func TestFailureWhileStartingStopsWhatWasStarted(t *testing.T) {
 	}
 }
 
+func TestAStartThatItsContextInterruptsIsNoFailure(t *testing.T) {
+	group := quiet()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := group.Start(ctx, "slow", func(ctx context.Context) (Stop, error) {
+		cancel()
+		return nil, ctx.Err()
+	})
+	if !errors.Is(err, ErrEnded) {
+		t.Errorf("Start = %v, want ErrEnded", err)
+	}
+	if err := group.Start(ctx, "next", func(context.Context) (Stop, error) { return nil, nil }); !errors.Is(err, ErrEnded) {
+		t.Errorf("the next Start = %v, want ErrEnded", err)
+	}
+	if err := group.Wait(ctx); err != nil {
+		t.Errorf("Wait = %v, want nil", err)
+	}
+}
+
 func TestAStartThatFailsHalfWayIsStoppedToo(t *testing.T) {
 	var j journal
 	group := quiet()
