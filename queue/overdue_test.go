@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
 
 	"lightcone"
@@ -84,6 +85,24 @@ func TestCallsThatNobodyWorksOnEnd(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAMessageThatCannotBeReadHidesNoOverdueCall(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	for _, lane := range lanesOf("echo", "acme") {
+		m := &nats.Msg{Subject: workSubject("echo", lane, "acme"), Header: nats.Header{headHeader: {"of another time"}}}
+		if _, err := c.js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := queued(t, "x")
+	b.accept(c, q)
+	later := b.connect(testLimits)
+	later.protocol.now = func() time.Time { return time.Now().Add(c.limits.MaxAge + time.Minute) }
+	b.tended(later)
+	b.until(c, q.Call.ID, lightcone.InvocationDead)
+	b.left(c, LanesPerTenant) // they are not thrown away
 }
 
 // A call that has been run owes something: it ends like any other, and its message is
