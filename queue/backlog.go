@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,26 +28,9 @@ type Backlog struct {
 func (c *Client) Backlogs(ctx context.Context) ([]Backlog, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()
-	work, err := c.js.Stream(ctx, workStream)
+	queued, err := c.store.queued(ctx)
 	if err != nil {
 		return nil, asProblem(err)
-	}
-	info, err := work.Info(ctx, jetstream.WithSubjectFilter("work.>"))
-	if err != nil {
-		return nil, asProblem(err)
-	}
-	queued := make(map[lightcone.FunctionName]*[Lanes]int)
-	for subject, n := range info.State.Subjects {
-		parts := strings.Split(subject, ".")
-		lane, err := strconv.Atoi(parts[2])
-		if err != nil || lane < 0 || lane >= Lanes {
-			continue
-		}
-		function := lightcone.FunctionName(parts[1])
-		if queued[function] == nil {
-			queued[function] = new([Lanes]int)
-		}
-		queued[function][lane] += int(n)
 	}
 	var all []Backlog
 	for function, lanes := range queued {
@@ -79,6 +63,32 @@ func (c *Client) Backlogs(ctx context.Context) ([]Backlog, error) {
 	}
 	slices.SortFunc(all, func(a, b Backlog) int { return cmp.Compare(a.Function, b.Function) })
 	return all, nil
+}
+
+// queued is how many calls lie in the lanes of each function that has any.
+func (s *store) queued(ctx context.Context) (map[lightcone.FunctionName]*[Lanes]int, error) {
+	work, err := s.js.Stream(ctx, workStream)
+	if err != nil {
+		return nil, fmt.Errorf("queue: find the stream %s: %w", workStream, err)
+	}
+	info, err := work.Info(ctx, jetstream.WithSubjectFilter("work.>"))
+	if err != nil {
+		return nil, fmt.Errorf("queue: list the lanes in %s: %w", workStream, err)
+	}
+	queued := make(map[lightcone.FunctionName]*[Lanes]int)
+	for subject, n := range info.State.Subjects {
+		parts := strings.Split(subject, ".")
+		lane, err := strconv.Atoi(parts[2])
+		if err != nil || lane < 0 || lane >= Lanes {
+			continue
+		}
+		function := lightcone.FunctionName(parts[1])
+		if queued[function] == nil {
+			queued[function] = new([Lanes]int)
+		}
+		queued[function][lane] += int(n)
+	}
+	return queued, nil
 }
 
 // laneLength is how many calls of a lane nobody has had yet, and the sequence from

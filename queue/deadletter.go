@@ -95,13 +95,17 @@ func (c *Client) letter(ctx context.Context, id lightcone.CallID) (*letter, []by
 	return l, body, sequence, asProblem(err)
 }
 
-// DeadLetter is one dead letter with its input. Error: problem.NotFound.
+// DeadLetter is one dead letter with its input. Error: problem.NotFound, also when the
+// letter is there but its input, which was too large for it, is not any more.
 func (c *Client) DeadLetter(ctx context.Context, id lightcone.CallID) (DeadLetter, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()
 	l, body, _, err := c.letter(ctx, id)
 	if err == nil && l.Job.FarInput {
 		body, err = c.warehouse.get(ctx, inputsBucket, inputName(l.Job.Tenant, id))
+		if err == nil && body == nil {
+			err = problem.New(problem.NotFound, "The input of the dead letter %s is not in the queue's store any more: only its entry in the list is left, to be dropped.", id)
+		}
 	}
 	if err != nil {
 		return DeadLetter{}, asProblem(err)

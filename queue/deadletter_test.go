@@ -106,6 +106,24 @@ func TestDeadLettersAreListedInPagesAndDropped(t *testing.T) {
 	}
 }
 
+func TestADeadLetterWhoseInputIsGoneSaysSo(t *testing.T) {
+	limits := testLimits
+	limits.Attempts = 1
+	b := oneNode(t)
+	c := b.connect(limits)
+	b.work(c, crash)
+	q := queued(t, strings.Repeat("x", MostInline+1))
+	b.accept(c, q)
+	b.until(c, q.Call.ID, lightcone.InvocationDead)
+	if err := c.warehouse.dropInput(t.Context(), "acme", q.Call.ID); err != nil { // as its expiry does
+		t.Fatal(err)
+	}
+	_, err := c.DeadLetter(t.Context(), q.Call.ID)
+	if found := wantKind(t, err, problem.NotFound); !strings.Contains(found.Detail, "input") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestARefusedInputIsNotTriedAgain(t *testing.T) {
 	b := oneNode(t)
 	c := b.connect(testLimits)

@@ -25,13 +25,14 @@
 // Invariants:
 //   - A call is accepted once a quorum has its work message on disk, and then ends:
 //     succeeded, failed, cancelled or dead. Nothing that is killed between any two
-//     steps loses it.
+//     steps loses it. Whoever tends the queue ends what is too old, worker or none.
 //   - Every step of a record is a compare-and-set on the record before it, so a call
 //     has one end and one result, however often it was run.
 //   - A final record changes only by a redrive out of dead, by its expiry, and once by the
 //     worker of a cancelled call, who notes what it spent.
 //   - What a call spent is told (WorkConfig.Ended) after its end is stored and before its
-//     message goes: at least once, in the same words.
+//     message goes: at least once, in the same words. It is a worker that tells: the message of a call that ended
+//     without one waits for the next, until the call's record is gone.
 //   - A function is given a call at most Limits.Attempts times in each generation (a
 //     redrive begins a new one): at least once while it lives, not exactly once.
 //   - Reads of a call's state are linearizable, or fail.

@@ -63,9 +63,15 @@ type hand struct {
 
 func (h *hand) giveRoomBack() { h.once.Do(func() { h.crew.ran <- struct{}{} }) }
 
+// work runs the call of a message.
 func (h *hand) work(m *nats.Msg) {
 	defer func() { h.crew.done <- struct{}{} }()
 	defer h.giveRoomBack()
+	_ = h.see(context.Background(), m, h.run) // it has been given back then
+}
+
+// see takes a message to its end, or gives it back and says why. run is the attempt's.
+func (h *hand) see(ctx context.Context, m *nats.Msg, run func(context.Context, *record) (verdict, functions.Result)) error {
 	logger := h.crew.logger.With("function", h.crew.Function)
 	about, err := m.Metadata()
 	if err == nil {
@@ -74,7 +80,7 @@ func (h *hand) work(m *nats.Msg) {
 	if err != nil { // never thrown away: perhaps a newer worker can read it
 		logger.Error("a queued call cannot be read", "subject", m.Subject, "error", err)
 		h.giveBack(h.crew.limits.BackOffMost)
-		return
+		return err
 	}
 	if !h.job.FarInput {
 		h.input = m.Data
@@ -85,15 +91,22 @@ func (h *hand) work(m *nats.Msg) {
 	var beating sync.WaitGroup
 	ended := make(chan struct{})
 	beating.Go(func() { h.beat(ended) })
-	a := &attempt{protocol: h.crew.protocol, delivery: h, job: &h.job, input: h.input, work: about.Sequence.Stream, run: h.run, tell: h.crew.Ended}
-	err = a.process(context.Background())
+	a := &attempt{protocol: h.crew.protocol, delivery: h, job: &h.job, input: h.input, work: about.Sequence.Stream, run: run, tell: h.crew.Ended}
+	err = a.process(ctx)
 	close(ended)
 	h.crew.leave(h)
 	beating.Wait()
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, errNotOver):
+		h.giveBack(0)
+	case errors.Is(err, errUntold):
+		h.giveBack(untoldRests(h.crew.limits))
+	default:
 		logger.Warn("a queued call's state could not be stored: the call will be taken again", "call", h.job.ID, "error", err)
 		h.giveBack(h.crew.limits.BackOffBase)
 	}
+	return err
 }
 
 // run gives the call to the function.

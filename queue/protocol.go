@@ -207,6 +207,7 @@ type attempt struct {
 	buried uint64 // sequence of the dead letter, once it is written
 
 	// run gives the call to the function; its context is ended by whoever cancels it.
+	// nil = whoever has the call only ends what is over: process is errNotOver otherwise.
 	run func(context.Context, *record) (verdict, functions.Result)
 
 	tell func(*lightcone.UsageRecord) error // of what the call spent; may be nil
@@ -232,6 +233,9 @@ func (a *attempt) process(whole context.Context) error {
 		case stepBury:
 			err = a.bury(ctx, &after, found.sequence)
 		default:
+			if a.run == nil {
+				return errNotOver
+			}
 			var sequence uint64
 			if sequence, err = a.write(ctx, &after, nil, found.sequence); err == nil {
 				v, result := a.run(whole, &after)

@@ -55,6 +55,15 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 				a := &attempt{protocol: p, delivery: handed{w, m}, job: &m.job, work: m.sequence, run: w.run(&m.job), tell: w.tell}
 				return func() { _ = a.process(t.Context()) }
 			},
+			"tend": func() func() {
+				for _, m := range w.work {
+					if !m.gone {
+						a := &attempt{protocol: p, delivery: handed{w, m}, job: &m.job, work: m.sequence, tell: func(*lightcone.UsageRecord) error { return errUntold }}
+						return func() { _ = a.process(t.Context()) }
+					}
+				}
+				return nil
+			},
 			"cancel": func() func() {
 				if rapid.IntRange(0, 3).Draw(t, "cancel at all") > 0 {
 					return nil
@@ -80,7 +89,7 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 				return func() { _, _ = p.redrive(t.Context(), &l, nil, sequence) }
 			},
 		}
-		names := []string{"accept", "deliver", "deliver", "cancel", "redrive"}
+		names := []string{"accept", "deliver", "deliver", "tend", "cancel", "redrive"}
 		step := func(i int) {
 			w.turn = actors[i]
 			if _, more := actors[i].next(); !more {

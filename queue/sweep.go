@@ -2,15 +2,11 @@ package queue
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
-
-	"lightcone/internal/retry"
 )
 
 const (
-	sweepEvery = 10 * time.Minute
-	sweepFor   = 5 * time.Minute
+	sweepFor = 5 * time.Minute
 	// fresh inputs are left alone: their calls are being accepted, or are being ended
 	// by somebody who removes them.
 	fresh = 10 * time.Minute
@@ -61,18 +57,4 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 		}
 	}
 	return removed, asProblem(err)
-}
-
-// Tend sweeps now and then until ctx ends. It runs on the queue's nodes.
-func (c *Client) Tend(ctx context.Context) error {
-	for retry.Pause(ctx, sweepEvery/2+time.Duration(rand.Float64()*float64(sweepEvery))) == nil {
-		removed, err := c.Sweep(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.logger.Warn("the queue's inputs could not be swept", "error", err)
-		}
-		if removed > 0 {
-			c.logger.Info("inputs of calls that are over were removed", "inputs", removed)
-		}
-	}
-	return nil
 }

@@ -35,7 +35,8 @@ type WorkConfig struct {
 	// queue lets go of it: at least once, each time in the same words, of the last attempt
 	// that was not the platform's fault. A dead call that is redriven costs nothing more:
 	// it is told of as it first ended. Only a cancelled call whose worker was taken for lost
-	// may be left out. An error puts the end off: the call is delivered again, not run
+	// may be left out, and one whose function has no worker from then on until Limits.Keep
+	// is over. An error puts the end off: the call is delivered again, not run
 	// again. May be nil.
 	Ended func(used *lightcone.UsageRecord) error
 }
@@ -194,14 +195,19 @@ func (k *crew) pull() {
 		if p.wait {
 			ask = map[string]any{"batch": 1, "expires": waitExpires.Nanoseconds()}
 		}
-		body, err := json.Marshal(ask)
-		if err == nil {
-			err = k.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+workStream+"."+laneName(k.Function, p.lane), k.inbox+"."+strconv.Itoa(p.lane), body)
-		}
-		if err != nil {
+		if err := k.ask(k.Function, p.lane, k.inbox+"."+strconv.Itoa(p.lane), ask); err != nil {
 			k.turns.failed(p.lane, now)
 		}
 	}
+}
+
+// ask sends a pull for a lane, which is answered at inbox.
+func (c *Client) ask(function lightcone.FunctionName, lane int, inbox string, pull map[string]any) error {
+	body, err := json.Marshal(pull)
+	if err != nil {
+		return err
+	}
+	return c.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+workStream+"."+laneName(function, lane), inbox, body)
 }
 
 // take takes an answer to a pull in.

@@ -215,7 +215,8 @@ func queueNode(command *cobra.Command, flags queueNodeFlags) error {
 	return group.Wait(ctx)
 }
 
-// tendQueue clears away, until it is stopped, what nobody needs any more.
+// tendQueue ends, until it is stopped, what nobody runs in time, and clears away what nobody
+// needs any more.
 func tendQueue(group *run.Group, client *queue.Client) run.Stop {
 	return inBackground(func(ctx context.Context) {
 		if err := client.Tend(ctx); err != nil {
