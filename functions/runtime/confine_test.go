@@ -4,10 +4,41 @@ import (
 	"fmt"
 	"net"
 	"os"
+	goruntime "runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// Whoever starts the supervisor with a low priority, as batch jobs are, gives up none of
+// the confinement.
+func TestALowPriorityTakesNoConfinementAway(t *testing.T) {
+	dir, err := os.MkdirTemp("", "lc-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // reachable for the user that processes run as
+		t.Fatal(err)
+	}
+	var reached program
+	var outcome error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		goruntime.LockOSThread() // for good: the thread ends here, and its priority with it
+		if outcome = unix.Setpriority(unix.PRIO_PROCESS, 0, 19); outcome == nil {
+			spec := specForTest()
+			reached, outcome = probe(spec.Command[0], spec, dir+"/run")
+		}
+	}()
+	<-ended
+	if outcome != nil || !reached.level.Full() {
+		t.Errorf("a function is confined only so far: %v, %v", reached.level, outcome)
+	}
+}
 
 // Every row is something a function must not be able to do; it is told no, and lives.
 func TestAFunctionIsConfined(t *testing.T) {
