@@ -100,7 +100,7 @@ func TestReadmeQueue(t *testing.T) {
 	checkPrinted(t, stdout+stderr,
 		`(?m)^HTTP/1.1 202 Accepted`, `(?m)^Location: /v1/invocations/[0-9A-Z]{26}`, `"status":"queued","attempts":0,`,
 		`(?m)^  "status": "(queued|running|succeeded)"`, `(?m)^200 image/jpeg · .*call [0-9A-Z]{26}`, `(?m)^  "status": "succeeded"`,
-		`(?m)^\[#{20}\] 2/2 · 2 accepted, 0 running, 2 finished · `, `(?m)^ID +TENANT +FUNCTION +DIED`)
+		`(?m)^\[#{20}\] 2/2 · [0-9.]+ calls/s · took [^·]+ · 2 accepted, 0 running, 2 finished · `, `(?m)^ID +TENANT +FUNCTION +DIED`)
 	for name, width := range map[string]int{"queued.jpg": 320, "small/one.jpg": 300, "small/two.jpg": 300} {
 		if got := imageSize(t, readBytes(t, filepath.Join(folder, name))).X; got != width {
 			t.Errorf("%s is %d pixels wide, want %d", name, got, width)
