@@ -106,7 +106,7 @@ job "queue" {
       auto_revert       = true
       health_check      = "checks"
       min_healthy_time  = "10s"
-      healthy_deadline  = "15m" # an empty disk is filled meanwhile
+      healthy_deadline  = "2m" # to read what its disk has; then all goes back to what was there before
       progress_deadline = "0s"
     }
 

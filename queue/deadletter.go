@@ -115,7 +115,8 @@ func (c *Client) DeadLetter(ctx context.Context, id lightcone.CallID) (DeadLette
 
 // Redrive queues a dead call again, with all its attempts. Killed at any point, it may
 // be repeated. It answers with the call's state after it. Errors: problem.NotFound;
-// problem.LimitReached and problem.Overloaded as in Accept.
+// problem.LimitReached and problem.Overloaded as in Accept, and the latter while the call
+// has not ended, though there is a letter.
 func (c *Client) Redrive(ctx context.Context, id lightcone.CallID) (lightcone.Invocation, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()

@@ -191,6 +191,13 @@ func noted(found *record, generation int, s *spent) (after record, changed bool)
 	return after, true
 }
 
+// early says that a dead letter's call has not ended: whoever wrote the letter is about to
+// say so, or was overtaken by another attempt. The message of before is still there, and
+// whatever becomes of it, the letter must not be queued beside it.
+func early(found *record, l *letter) bool {
+	return found != nil && found.Generation == l.Job.Generation && !found.Status.Final()
+}
+
 // redriven decides on a redrive of a dead letter: the job to queue, and whether there
 // is reason to. There is none when the letter was left behind by a redrive that came
 // this far, or by an attempt that another's good end overtook.

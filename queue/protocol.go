@@ -172,6 +172,11 @@ func (p *protocol) redrive(ctx context.Context, l *letter, body []byte, sequence
 		if err != nil {
 			return nil, err
 		}
+		if early(found.record, l) {
+			err := problem.New(problem.Overloaded, "The call %s has not ended yet: a worker has it, or has just given it up. Try again in a moment.", l.Job.ID)
+			err.RetryAfter = retryAfter
+			return nil, err
+		}
 		again, reason := redriven(found.record, l, p.now())
 		if !reason {
 			return found.record, p.outbox.exhume(ctx, sequence)
