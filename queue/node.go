@@ -172,6 +172,10 @@ func (n *Node) Watch(ctx context.Context) error {
 	}
 }
 
+// Leads says whether the node leads the others in what waits to be run, as it sees
+// it: one that was just cut off may not know yet that it does not.
+func (n *Node) Leads() bool { return n.server.JetStreamIsStreamLeader(clientSpace, workStream) }
+
 // Stop gives what the node leads to others, and ends it. When ctx ends before, the
 // node is ended at once, which loses nothing that was accepted.
 func (n *Node) Stop(ctx context.Context) error {
