@@ -24,6 +24,8 @@ type Config struct {
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+
+	now func() time.Time // which hours are over; nil = the machine's clock, but in tests
 }
 
 const (
@@ -52,6 +54,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxDiskBytes == 0 {
 		c.MaxDiskBytes = max(defaultDisk, leastSegments*c.SealBytes)
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	return c
 }

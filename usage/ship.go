@@ -55,7 +55,7 @@ func (l *Ledger) ship(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.shipOldest(ctx, encoder)
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, time.Now()); err == nil {
+			if err = l.sendCounts(ctx, l.config.now()); err == nil {
 				if draining {
 					return
 				}
@@ -263,6 +263,9 @@ func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
 	for _, hour := range hours {
 		share, sequences := l.tally.part(hour)
 		share.Closed = closed(hour)
+		if err := l.tally.opens(hour, share); err != nil {
+			return err
+		}
 		if err := l.sendHour(ctx, hour, share, sequences); err != nil {
 			return err
 		}
