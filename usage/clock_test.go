@@ -27,7 +27,7 @@ func TestTheClockJumps(t *testing.T) {
 		config.SealAge = 10 * time.Millisecond
 		var clock atomic.Int64
 		clock.Store(past.UnixNano())
-		config.now = func() time.Time { return time.Unix(0, clock.Load()) }
+		config.clock = func() time.Time { return time.Unix(0, clock.Load()) }
 		jump := func() {
 			clock.Add(int64(rapid.IntRange(-150, 150).Draw(c, "minutes")) * int64(time.Minute))
 		}
@@ -43,7 +43,7 @@ func TestTheClockJumps(t *testing.T) {
 		keep := func(l *Ledger) {
 			for range rapid.IntRange(1, 20).Draw(c, "records") {
 				r := record(len(all))
-				r.Start = config.now().UTC().Truncate(time.Microsecond)
+				r.Start = config.clock().UTC().Truncate(time.Microsecond)
 				all = append(all, r)
 				if err := errors.Join(l.Append(&r), l.Answered(r.Start)); err != nil {
 					c.Fatal(err)

@@ -148,7 +148,7 @@ func idle(l *Ledger) bool {
 	if waiting > 0 {
 		return false
 	}
-	hours, err := l.tally.due(l.config.now(), l.closedHours(l.config.now()))
+	hours, err := l.tally.due(l.config.clock(), l.closedHours(l.config.clock()))
 	return err == nil && len(hours) == 0
 }
 
