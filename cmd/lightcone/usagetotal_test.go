@@ -104,6 +104,7 @@ func TestUsageOfARegion(t *testing.T) {
 		t.Errorf("usage --strict: %d %s", code, stderr)
 	}
 	r.deregister(two)
+	tells("with a gateway killed that Consul does not list any more", 5, 0.67, 503)
 	again := r.gateway("echo", ledger("gw-2")...)
 	r.register(gatewayManagement, again.id, again.manage)
 	tells("with the gateway back", 8, 1, 200)
