@@ -12,7 +12,7 @@ func TestWhoIsAwayIsMissed(t *testing.T) {
 	config, _ := configFor(t, t.TempDir())
 	config.SealAge = time.Hour
 	s := bucketOf(t, config)
-	r, err := OpenReader(t.Context(), config.withDefaults().Bucket)
+	r, err := OpenReader(t.Context(), config.withDefaults().Bucket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"lightcone/identity/edge"
 	"lightcone/internal/run"
 	"lightcone/usage"
+	"lightcone/usage/billing"
 )
 
 // gatewayFlags are the flags of `lightcone gateway`.
@@ -154,7 +155,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 		return group.Wait(ctx)
 	}
 	if ledger != nil {
-		reader, err := usage.OpenReader(ctx, flags.ledger.bucket)
+		reader, err := usage.OpenReader(ctx, flags.ledger.bucket, billing.OfBucket)
 		if err != nil {
 			return errors.Join(err, group.Stop())
 		}

@@ -15,6 +15,7 @@ import (
 	"lightcone/internal/run"
 	"lightcone/queue"
 	"lightcone/usage"
+	"lightcone/usage/billing"
 )
 
 // ledgerFlags say where a service writes down what calls use.
@@ -108,7 +109,7 @@ func startDevLedger(ctx context.Context, group *run.Group, flags devFlags, regis
 		if bucket == "" {
 			bucket = "file://" + filepath.ToSlash(filepath.Join(dir, "store"))
 		}
-		if reader, err = usage.OpenReader(ctx, bucket); err != nil {
+		if reader, err = usage.OpenReader(ctx, bucket, billing.OfBucket); err != nil {
 			return nil, err
 		}
 		return func(context.Context) error { return reader.Close() }, nil
