@@ -133,6 +133,11 @@ func open(config Config, bucket objects) (_ *Ledger, err error) {
 			return nil, err
 		}
 	}
+	if config.orphan == nil { // before a record can be lost with the hour that nobody would close
+		if err := tally.openHour(config.clock()); err != nil {
+			return nil, err
+		}
+	}
 	if l.metrics, err = newMetrics(config.Metrics, l); err != nil {
 		return nil, err
 	}
