@@ -148,7 +148,7 @@ func idle(l *Ledger) bool {
 	if waiting > 0 {
 		return false
 	}
-	hours, err := l.tally.due(time.Now(), l.closedHours(time.Now()))
+	hours, err := l.tally.due(time.Now(), l.closedHours(time.Now(), false))
 	return err == nil && len(hours) == 0
 }
 

@@ -56,6 +56,7 @@ type Ledger struct {
 
 	asking  chan struct{} // full while Totals reads
 	encoded bytes.Buffer  // an object; the shipper's
+	settled bool          // the bucket has all, the counts too; the shipper's until it has ended
 
 	wakeKeeper, wakeShipper chan struct{}
 	quit                    chan struct{} // closed to end the keeper
@@ -289,6 +290,9 @@ func (l *Ledger) end(ctx context.Context) error {
 	unsealed := len(l.closing)
 	if left := len(l.sealed) + len(l.aside); left > 0 {
 		failed = fmt.Errorf("usage: %d segments of %d bytes are not in %s: they wait in %s", left, l.disk, l.config.Bucket, l.config.Dir)
+	}
+	if failed == nil && !l.settled {
+		failed = fmt.Errorf("usage: what was counted is not in %s: it waits in %s", l.config.Bucket, l.config.Dir)
 	}
 	for _, s := range l.closing {
 		failed = errors.Join(failed, fmt.Errorf("usage: segment %d could not be sealed: it is recovered at the next start", s.sequence), s.drop())

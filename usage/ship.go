@@ -55,8 +55,9 @@ func (l *Ledger) ship(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.shipOldest(ctx, encoder)
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, time.Now()); err == nil {
+			if err = l.sendCounts(ctx, time.Now(), draining); err == nil {
 				if draining {
+					l.settled = true
 					return
 				}
 				failures = 0
@@ -253,9 +254,10 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 	return err == nil && slices.Equal(a, b), true
 }
 
-// sendCounts brings to the bucket what has changed of the hours' counts.
-func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
-	closed := l.closedHours(now)
+// sendCounts brings to the bucket what has changed of the hours' counts; last says
+// that nothing more is appended.
+func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error {
+	closed := l.closedHours(now, last)
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
@@ -297,9 +299,10 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 	return l.store.Write(ctx, key, content)
 }
 
-// closedHours says which hours are over, with all that started in them shipped.
-// The answer holds for this moment.
-func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
+// closedHours says which hours have ended for this ledger, with all that started in
+// them shipped: those that are over, or all when the ledger ends. For its node may never
+// be back, and what nobody closes is missed for ever. The answer holds for this moment.
+func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := make(map[int64]bool)
@@ -316,5 +319,5 @@ func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
 			waiting[hour] = true
 		}
 	}
-	return func(hour int64) bool { return now.Sub(hourTime(hour+1)) > settleAfter && !waiting[hour] }
+	return func(hour int64) bool { return (last || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour] }
 }
