@@ -23,6 +23,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -65,7 +66,7 @@ func act(ctx context.Context, args []string, say io.Writer) error {
 	}
 	if o.dir == "" {
 		var err error
-		if o.dir, err = os.MkdirTemp("", "lightcone-usagedrill-"); err != nil {
+		if o.dir, err = os.MkdirTemp(filepath.Dir(folderPrefix()), filepath.Base(folderPrefix())); err != nil {
 			return err
 		}
 	}
@@ -74,6 +75,11 @@ func act(ctx context.Context, args []string, say io.Writer) error {
 		return fmt.Errorf("%w\nwhat was kept and logged is in %s", err, o.dir)
 	}
 	return errors.Join(err, os.RemoveAll(o.dir))
+}
+
+// folderPrefix begins the paths of all folders that this process makes.
+func folderPrefix() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("lightcone-usagedrill-%d-", os.Getpid()))
 }
 
 // drill does all of it. Its error names every fault.

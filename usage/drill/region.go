@@ -85,7 +85,7 @@ func begin(ctx context.Context, dir, bin string, seed uint64) (*region, error) {
 		return r, err
 	}
 	for i := range workerCount {
-		sockets := filepath.Join(os.TempDir(), fmt.Sprintf("lightcone-usagedrill-%d-%d", os.Getpid(), i)) // nobody must reach it, as functions run
+		sockets := folderPrefix() + fmt.Sprint(i) // not below dir: functions run as nobody, who must reach it
 		r.sockets = append(r.sockets, sockets)
 		r.workers = append(r.workers, r.service("worker", i, next(), next(), "--function", function, "--slots", fmt.Sprint(workerSlots), "--sockets", sockets))
 	}
