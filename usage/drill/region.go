@@ -261,7 +261,7 @@ func (r *region) enlist(ctx context.Context, i int, address string) error {
 		return err
 	}
 	if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
-		return errors.Join(fmt.Errorf("Consul lists no worker: %s", response.Status), err)
+		return errors.Join(fmt.Errorf("list a worker in Consul: %s", response.Status), err)
 	}
 	return nil
 }
