@@ -49,7 +49,7 @@ func readRecords(ctx context.Context, b *store.Bucket, hours []time.Time) (recor
 				if row.Tenant != tenant || row.Function != function {
 					return fmt.Errorf("call %x is of %s and %s", row.Call, row.Tenant, row.Function)
 				}
-				records = append(records, record{call: row.Call, hour: hour, used: spent{
+				records = append(records, record{call: row.Call, used: spent{
 					CPU: time.Duration(row.CPU), BytesIn: row.BytesIn, BytesOut: row.BytesOut,
 				}})
 				return nil

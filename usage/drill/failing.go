@@ -86,7 +86,7 @@ func (f *failingStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case cutBefore:
 		panic(http.ErrAbortHandler)
 	case cutAfter:
-		f.behind.ServeHTTP(unheard{header: make(http.Header)}, r)
+		f.behind.ServeHTTP(nowhere{header: make(http.Header)}, r)
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -99,16 +99,16 @@ func (f *failingStore) stop() error {
 	return err
 }
 
-// so says how many requests have met each fate.
-func (f *failingStore) so() [fates]int {
+// met says how many requests have met each fate.
+func (f *failingStore) met() [fates]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.counts
 }
 
-// unheard is an answer that goes nowhere.
-type unheard struct{ header http.Header }
+// nowhere is where an answer goes that nobody hears.
+type nowhere struct{ header http.Header }
 
-func (u unheard) Header() http.Header            { return u.header }
-func (u unheard) Write(part []byte) (int, error) { return len(part), nil }
-func (u unheard) WriteHeader(int)                {}
+func (n nowhere) Header() http.Header            { return n.header }
+func (n nowhere) Write(part []byte) (int, error) { return len(part), nil }
+func (n nowhere) WriteHeader(int)                {}

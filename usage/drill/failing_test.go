@@ -52,7 +52,7 @@ func TestTheStoreFailsAsItSays(t *testing.T) {
 			_ = response.Body.Close()
 		}
 	}
-	counts := f.so()
+	counts := f.met()
 	if err := f.stop(); err != nil {
 		t.Error(err)
 	}

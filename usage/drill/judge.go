@@ -21,7 +21,6 @@ type spent struct {
 // record is a record of a call as it lies in the bucket.
 type record struct {
 	call lightcone.CallID
-	hour time.Time // of the object that it is in
 	used spent
 }
 

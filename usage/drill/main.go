@@ -111,9 +111,7 @@ func (o options) drill(ctx context.Context, say io.Writer) (err error) {
 	t.loaded = time.Now()
 	fmt.Fprintf(say, "%d calls made in %.0f s; waiting until their records are in the bucket\n", o.calls, t.loaded.Sub(t.started).Seconds())
 	hours := hoursOf(t.started, t.loaded)
-	if err := r.settle(ctx, bucket, hours); err != nil {
-		fmt.Fprintf(say, "FAILED: %v\n", err) // and what is lacking is judged
-	}
+	unsettled := r.settle(ctx, bucket, hours) // what is lacking then is judged as well
 	e := evidence{answered: t.heard.answered, refused: t.heard.refused, unknown: t.heard.unknown}
 	left, err := r.segments()
 	if err != nil {
@@ -131,9 +129,9 @@ func (o options) drill(ctx context.Context, say io.Writer) (err error) {
 	}
 	e.audited, e.audit = t.audited, unexplained(t.audited.findings, t.killed.gateways)
 	v := judge(e)
-	t.took, t.fates = time.Since(began), r.store.so()
+	t.took, t.fates = time.Since(began), r.store.met()
 	t.print(say, e, v)
-	return v.err
+	return errors.Join(unsettled, v.err)
 }
 
 // callAndKill makes the calls while gateways and workers are killed.

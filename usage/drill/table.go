@@ -36,7 +36,7 @@ func (t table) print(say io.Writer, e evidence, v verdict) {
 	line("requests to the store", requests, "")
 	line("  failed", failed, "%.1f %%: %d answered 500 or 503, %d cut off before, %d after they were done", 100*float64(failed)/float64(max(requests, 1)),
 		t.fates[refused], t.fates[cutBefore], t.fates[cutAfter])
-	line("records stored", len(e.records), "in %d objects", t.objects)
+	line("records stored", len(e.records), "of %d calls, in %d objects", v.recorded, t.objects)
 	line("  duplicates", v.duplicates, "")
 	line("  whose answer nobody got", v.unheard, "of the %d unknown", e.unknown)
 	line("lost", len(v.lost), "answered, and not stored")
