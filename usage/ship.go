@@ -55,9 +55,8 @@ func (l *Ledger) ship(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.shipOldest(ctx, encoder)
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, time.Now(), draining); err == nil {
+			if err = l.sendCounts(ctx, l.config.clock(), draining); err == nil {
 				if draining {
-					l.settled = true
 					return
 				}
 				failures = 0
@@ -258,6 +257,11 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 // that nothing more is appended.
 func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error {
 	closed := l.closedHours(now, last)
+	if l.config.orphan == nil {
+		if err := l.tally.openHour(now); err != nil {
+			return err
+		}
+	}
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
@@ -300,8 +304,8 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 }
 
 // closedHours says which hours have ended for this ledger, with all that started in
-// them shipped: those that are over, or all when the ledger ends. For its node may never
-// be back, and what nobody closes is missed for ever. The answer holds for this moment.
+// them shipped: those that are over, or all when its own process ends it, which may
+// never be back. The answer holds for this moment.
 func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -319,5 +323,7 @@ func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 			waiting[hour] = true
 		}
 	}
-	return func(hour int64) bool { return (last || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour] }
+	return func(hour int64) bool {
+		return (last && l.config.orphan == nil || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour]
+	}
 }
