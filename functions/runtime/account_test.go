@@ -74,8 +74,9 @@ func TestResizeIsChargedForAllThatItsSlotUses(t *testing.T) {
 		calls, metered, threads, metered.Seconds()/threads.Seconds(), clock, whole, clockAtStart)
 	if metered > clock || metered > whole || metered.Seconds() < 0.99*threads.Seconds() || metered.Seconds() < 0.99*clock.Seconds() {
 		t.Error(report)
+	} else {
+		t.Log(report)
 	}
-	t.Log(report)
 }
 
 // outsideOfCalls bounds what a slot may use after an answer without charging it to
