@@ -228,7 +228,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		}
 	}
 	slices.Sort(addresses)
-	want := []string{"nomad_job.billing[0]", "nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", "nomad_job.store[0]", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
+	want := []string{`nomad_job.billing["asked"]`, `nomad_job.billing["hourly"]`, "nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", "nomad_job.store[0]", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
 	if !slices.Equal(addresses, want) {
 		t.Errorf("it plans %q, want %q", addresses, want)
 	}
@@ -265,9 +265,11 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.identity", "count", "2"},
 		{"nomad_job.identity", "redis_service", "redis-sentinel"},
 		{"nomad_job.resize_bulk", "shares", "3"},
-		{"nomad_job.billing[0]", "usage_bucket", "s3://usage?region=eu-central-1"},
-		{"nomad_job.billing[0]", "prices", `{"versions":[]}`},
-		{"nomad_job.billing[0]", "shares", "3"},
+		{`nomad_job.billing["hourly"]`, "usage_bucket", "s3://usage?region=eu-central-1"},
+		{`nomad_job.billing["hourly"]`, "when", "hourly"},
+		{`nomad_job.billing["asked"]`, "prices", `{"versions":[]}`},
+		{`nomad_job.billing["asked"]`, "when", "asked"},
+		{`nomad_job.billing["asked"]`, "shares", "3"},
 	} {
 		if got := variables[test.address][test.variable]; got != test.value {
 			t.Errorf("%s: %s is %v, want %s", test.address, test.variable, got, test.value)
