@@ -22,7 +22,7 @@ const (
 	longestAbsence = 500 * time.Millisecond
 	// settleBound is how long all records may take into the bucket, which fails half of
 	// all requests, when no more come.
-	settleBound = 5 * time.Minute
+	settleBound = 10 * time.Minute
 )
 
 // killed counts what was killed.

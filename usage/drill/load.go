@@ -90,7 +90,7 @@ type heard struct {
 	answered map[lightcone.CallID]spent
 	refused  []lightcone.CallID
 	unknown  int
-	first    error // the first refusal or failure, for who wonders
+	first    error // what a refusal said, for who wonders
 }
 
 // add takes in what another has heard. An id that comes twice is an error.
@@ -103,7 +103,9 @@ func (h *heard) add(more heard) error {
 	}
 	h.refused = append(h.refused, more.refused...)
 	h.unknown += more.unknown
-	h.first = errors.Join(h.first, more.first)
+	if h.first == nil {
+		h.first = more.first
+	}
 	return nil
 }
 

@@ -50,7 +50,7 @@ func (t table) print(say io.Writer, e evidence, v verdict) {
 		fmt.Fprintf(say, "  %s\n", finding)
 	}
 	if t.heard.first != nil {
-		fmt.Fprintf(say, "the first refusals said: %v\n", t.heard.first)
+		fmt.Fprintf(say, "one of the refused was told: %v\n", t.heard.first)
 	}
 	line("took", fmt.Sprintf("%.0f s", t.took.Seconds()), "in all")
 }
