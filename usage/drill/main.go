@@ -71,7 +71,9 @@ func act(ctx context.Context, args []string, say io.Writer) error {
 		}
 	}
 	err := o.drill(ctx, say)
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		err = ctx.Err() // all else follows from it
+	} else if err != nil {
 		return fmt.Errorf("%w\nwhat was kept and logged is in %s", err, o.dir)
 	}
 	return errors.Join(err, os.RemoveAll(o.dir))
