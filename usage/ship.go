@@ -60,7 +60,7 @@ func (l *Ledger) ship(ctx context.Context) {
 			err = l.shipOldest(ctx, encoder)
 		}
 		if errors.Is(err, errNothing) {
-			err = l.sendCounts(ctx, l.config.clock())
+			err = l.sendCounts(ctx, l.config.clock(), draining)
 			if err == nil && draining {
 				err = l.withdraw(ctx)
 			}
@@ -262,9 +262,10 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 	return err == nil && slices.Equal(a, b), true
 }
 
-// sendCounts brings to the bucket what has changed of the hours' counts.
-func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
-	closed := l.closedHours(now)
+// sendCounts brings to the bucket what has changed of the hours' counts; last says
+// that nothing more is appended.
+func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error {
+	closed := l.closedHours(now, last)
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
@@ -309,9 +310,10 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 	return l.store.Write(ctx, key, content)
 }
 
-// closedHours says which hours are over, with all that started in them shipped.
-// The answer holds for this moment.
-func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
+// closedHours says which hours have ended for this ledger, with all that started in
+// them shipped: those that are over, or all when its own process ends it, which may
+// never be back. The answer holds for this moment.
+func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := make(map[int64]bool)
@@ -328,5 +330,7 @@ func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
 			waiting[hour] = true
 		}
 	}
-	return func(hour int64) bool { return now.Sub(hourTime(hour+1)) > settleAfter && !waiting[hour] }
+	return func(hour int64) bool {
+		return (last && l.config.orphan == nil || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour]
+	}
 }
