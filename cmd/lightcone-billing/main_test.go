@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/jobs"
 	"lightcone/usage"
 	"lightcone/usage/billing"
@@ -92,7 +93,7 @@ func (p place) runAt(now time.Time, line string, args ...string) (code int, out 
 	var text bytes.Buffer
 	root.SetOut(&text)
 	root.SetErr(&text)
-	return execute(root, append(strings.Fields(line), args...)), text.String()
+	return commandline.Execute(root, append(strings.Fields(line), args...)), text.String()
 }
 
 func (p place) want(code int, out string, wantCode int, parts ...string) {
@@ -124,13 +125,13 @@ func TestAnHourIsBilledAndInvoiced(t *testing.T) {
 	p := newPlace(t)
 	for range 2 {
 		code, out := p.run("run --hour last --bucket", p.bucket, "--prices", p.prices)
-		p.want(code, out, exitOK, "hour 2026-11-03T14: 9 calls billed of 10 records in 2 objects; CPU 9.000 s", "revision 1, 2.25 EUR", "tenant=acme/revision=0001.json")
+		p.want(code, out, commandline.OK, "hour 2026-11-03T14: 9 calls billed of 10 records in 2 objects; CPU 9.000 s", "revision 1, 2.25 EUR", "tenant=acme/revision=0001.json")
 	}
 	if total := p.total("0001"); total != "2.25" {
 		t.Errorf("invoiced %s", total)
 	}
 	code, out := p.run("run --month 2026-11 --bucket", p.bucket, "--prices", p.prices)
-	p.want(code, out, exitOK, "revision 1, 2.25 EUR")
+	p.want(code, out, commandline.OK, "revision 1, 2.25 EUR")
 }
 
 func TestMappersAndAReducer(t *testing.T) {
@@ -142,10 +143,10 @@ func TestMappersAndAReducer(t *testing.T) {
 	for _, index := range []string{"0", "1"} {
 		p.environment["NOMAD_ALLOC_INDEX"] = index
 		code, out := p.run("map")
-		p.want(code, out, exitOK, "share "+index+"/2: 2 objects")
+		p.want(code, out, commandline.OK, "share "+index+"/2: 2 objects")
 	}
 	code, out := p.run("reduce")
-	p.want(code, out, exitOK, "9 calls billed of 10 records", "2.25 EUR")
+	p.want(code, out, commandline.OK, "9 calls billed of 10 records", "2.25 EUR")
 }
 
 // Whatever lies among an hour's records and is not one of the ledger's objects, whole, is
@@ -179,14 +180,14 @@ func TestDamagedAndForeignObjectsAreNamedAndTheExitCodeSaysSo(t *testing.T) {
 				"run --hour 2026-11-03T14", "run --month 2026-11", "reduce --hour 2026-11-03T14 --run a --shares 2 --wait 0",
 			} {
 				code, out := p.run(line, "--bucket", p.bucket, "--prices", p.prices)
-				p.want(code, out, exitFailed, "9 calls billed of 10 records", "set aside "+key+": ", reason, "2.25 EUR", "1 objects were set aside")
+				p.want(code, out, commandline.Failed, "9 calls billed of 10 records", "set aside "+key+": ", reason, "2.25 EUR", "1 objects were set aside")
 			}
 			for _, share := range []string{"0", "1"} {
 				code, out := p.run("map --hour 2026-11-03T14 --run b --shares 2 --share "+share, "--bucket", p.bucket)
-				p.want(code, out, exitOK, "2 objects")
+				p.want(code, out, commandline.OK, "2 objects")
 			}
 			code, out := p.run("reduce --hour 2026-11-03T14 --run b --shares 2", "--bucket", p.bucket, "--prices", p.prices)
-			p.want(code, out, exitFailed, "set aside "+key+": ", "2.25 EUR")
+			p.want(code, out, commandline.Failed, "set aside "+key+": ", "2.25 EUR")
 			if left, err := os.ReadFile(filepath.Join(p.bucket, key)); err != nil || !bytes.Equal(left, content) {
 				t.Errorf("%s is not as it was: %v", key, err)
 			}
@@ -209,7 +210,7 @@ func TestTheClockJumpsBetweenRuns(t *testing.T) {
 		{150 * time.Minute, "hour 2026-11-03T15: 0 calls"},
 	} {
 		code, out := p.runAt(hour.Add(step.now), "run --hour last --bucket", p.bucket, "--prices", p.prices)
-		p.want(code, out, exitOK, step.want, "2.25 EUR in all")
+		p.want(code, out, commandline.OK, step.want, "2.25 EUR in all")
 	}
 	if total := p.total("0001"); total != "2.25" {
 		t.Errorf("invoiced %s", total)
@@ -234,29 +235,29 @@ func TestCommandLinesThatCannotBe(t *testing.T) {
 		code int
 		want string
 	}{
-		{"", exitOK, "Makes bills"},
-		{"bill", exitUsage, `there is no command "bill"`},
-		{"run now", exitUsage, `"now" is one too many`},
-		{"run --nope", exitUsage, "unknown flag"},
-		{"run --hour last --prices x", exitUsage, "--bucket (or $LIGHTCONE_BILLING_BUCKET) is missing"},
-		{"run --bucket B --prices x", exitUsage, "either --hour or --month"},
-		{"run --bucket B --hour last --month 2026-11 --prices x", exitUsage, "either --hour or --month"},
-		{"run --bucket B --hour last", exitUsage, "--prices (or $LIGHTCONE_BILLING_PRICES) is missing"},
-		{"run --bucket B --hour yesterday --prices P", exitUsage, "such as 2026-11-03T14"},
-		{"run --bucket B --hour 2026-11-03T16 --prices P", exitUsage, "has not begun"},
-		{"run --bucket B --month 11/2026 --prices P", exitUsage, "such as 2026-11"},
-		{"run --bucket B --hour last --prices P --memory 1", exitUsage, "want at least 128"},
-		{"run --bucket B --hour last --prices P --threads 0", exitUsage, "want at least 1"},
-		{"run --bucket B --hour last --prices /nonexistent", exitFailed, "/nonexistent"},
-		{"run --bucket B --hour last --prices N", exitFailed, "versions[0].cpu_second.tiers[0].price -0.25 is negative"},
-		{"run --bucket B --hour last --prices G", exitFailed, "versions[0].cpu_second.tiers[1].from 11 leaves a gap after 10"},
-		{"run --bucket B --hour last --prices P --scratch /nonexistent", exitFailed, "/nonexistent"},
-		{"run --bucket ftp://x --hour last --prices P", exitFailed, "ftp://x"},
-		{"estimate --bucket B --hour last", exitOK, "at most 10 calls; CPU 10.000 s"},
-		{"map --bucket B --hour last", exitUsage, "--run (or $LIGHTCONE_BILLING_RUN) is missing"},
-		{"map --bucket B --hour last --run a:b", exitFailed, "want 1 to 200 letters"},
-		{"map --bucket B --hour last --run x --share 2 --shares 2", exitFailed, "share 2 of 2"},
-		{"reduce --bucket B --hour last --run x --shares 2 --wait 0 --prices P", exitOK, "2.25 EUR"}, // without mappers
+		{"", commandline.OK, "Makes bills"},
+		{"bill", commandline.NotUnderstood, `there is no command "bill"`},
+		{"run now", commandline.NotUnderstood, `"now" is one too many`},
+		{"run --nope", commandline.NotUnderstood, "unknown flag"},
+		{"run --hour last --prices x", commandline.NotUnderstood, "--bucket (or $LIGHTCONE_BILLING_BUCKET) is missing"},
+		{"run --bucket B --prices x", commandline.NotUnderstood, "either --hour or --month"},
+		{"run --bucket B --hour last --month 2026-11 --prices x", commandline.NotUnderstood, "either --hour or --month"},
+		{"run --bucket B --hour last", commandline.NotUnderstood, "--prices (or $LIGHTCONE_BILLING_PRICES) is missing"},
+		{"run --bucket B --hour yesterday --prices P", commandline.NotUnderstood, "such as 2026-11-03T14"},
+		{"run --bucket B --hour 2026-11-03T16 --prices P", commandline.NotUnderstood, "has not begun"},
+		{"run --bucket B --month 11/2026 --prices P", commandline.NotUnderstood, "such as 2026-11"},
+		{"run --bucket B --hour last --prices P --memory 1", commandline.NotUnderstood, "want at least 128"},
+		{"run --bucket B --hour last --prices P --threads 0", commandline.NotUnderstood, "want at least 1"},
+		{"run --bucket B --hour last --prices /nonexistent", commandline.Failed, "/nonexistent"},
+		{"run --bucket B --hour last --prices N", commandline.Failed, "versions[0].cpu_second.tiers[0].price -0.25 is negative"},
+		{"run --bucket B --hour last --prices G", commandline.Failed, "versions[0].cpu_second.tiers[1].from 11 leaves a gap after 10"},
+		{"run --bucket B --hour last --prices P --scratch /nonexistent", commandline.Failed, "/nonexistent"},
+		{"run --bucket ftp://x --hour last --prices P", commandline.Failed, "ftp://x"},
+		{"estimate --bucket B --hour last", commandline.OK, "at most 10 calls; CPU 10.000 s"},
+		{"map --bucket B --hour last", commandline.NotUnderstood, "--run (or $LIGHTCONE_BILLING_RUN) is missing"},
+		{"map --bucket B --hour last --run a:b", commandline.Failed, "want 1 to 200 letters"},
+		{"map --bucket B --hour last --run x --share 2 --shares 2", commandline.Failed, "share 2 of 2"},
+		{"reduce --bucket B --hour last --run x --shares 2 --wait 0 --prices P", commandline.OK, "2.25 EUR"}, // without mappers
 	} {
 		args := strings.Fields(test.line)
 		for i, arg := range args {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/gateway"
 	"lightcone/identity/edge"
@@ -71,14 +72,14 @@ func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 		config.CheckCallback = rules.Check
 	}
 	if err := config.Validate(); err != nil {
-		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
+		return config, nil, commandline.Usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
 	}
 	if err := flags.ledger.check(); err != nil {
 		return config, nil, err
 	}
 	declared, err := declaredFunctions(flags.functions)
 	if err != nil {
-		return config, nil, usagef("--functions %s: %w", flags.functions, err)
+		return config, nil, commandline.Usagef("--functions %s: %w", flags.functions, err)
 	}
 	return config, declared, nil
 }

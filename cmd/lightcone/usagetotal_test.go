@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // used asks a gateway what the demo tenant used.
@@ -97,10 +98,10 @@ func TestUsageOfARegion(t *testing.T) {
 	<-two.ended
 	tells("with a gateway killed", 5, 0.67, 503)
 	code, stdout, stderr := runCommand(t, "", "usage", "--api", "http://"+one.listen, "--key-file", r.key("demo.key"))
-	if code != exitOK || !strings.Contains(stdout, "Only 67 % of those who keep usage answered") {
+	if code != commandline.OK || !strings.Contains(stdout, "Only 67 % of those who keep usage answered") {
 		t.Errorf("usage: %d\n%s%s", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand(t, "", "usage", "--strict", "--api", "http://"+one.listen, "--key-file", r.key("demo.key")); code != exitFailed || !strings.Contains(stderr, "may lack some") {
+	if code, _, stderr := runCommand(t, "", "usage", "--strict", "--api", "http://"+one.listen, "--key-file", r.key("demo.key")); code != commandline.Failed || !strings.Contains(stderr, "may lack some") {
 		t.Errorf("usage --strict: %d %s", code, stderr)
 	}
 	r.deregister(two)
@@ -122,7 +123,7 @@ func TestLedgerFlagsGoTogether(t *testing.T) {
 	} {
 		for _, service := range []string{"gateway", "worker"} {
 			code, _, stderr := runCommand(t, "", append([]string{service}, strings.Fields(test.flags)...)...)
-			if code != exitUsage || !strings.Contains(stderr, test.says) {
+			if code != commandline.NotUnderstood || !strings.Contains(stderr, test.says) {
 				t.Errorf("%s %s: %d %s, want %s in it", service, test.flags, code, stderr, test.says)
 			}
 		}
