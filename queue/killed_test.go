@@ -38,7 +38,7 @@ func TestARepetitionTakesUpWhatAKilledGatewayLeft(t *testing.T) {
 			ID: first.Call.ID, Tenant: "acme", Function: "echo", CreatedAt: now, QueuedAt: now, Timeout: first.Timeout,
 			Query: first.Call.Query, ContentType: first.Call.ContentType, InputBytes: 1,
 		}
-		if _, known, err := c.claim(t.Context(), &j, first); err != nil || known != nil {
+		if _, known, err := c.claim(t.Context(), &j, first, nil); err != nil || known != nil {
 			t.Fatalf("%+v, %v", known, err)
 		}
 		if alsoQueued {
@@ -66,7 +66,7 @@ func TestARepetitionAfterHoursIsRun(t *testing.T) {
 	first.IdempotencyKey = first.Call.ID.String()
 	long := time.Now().Add(-c.limits.MaxAge - time.Hour)
 	j := job{ID: first.Call.ID, Tenant: "acme", Function: "echo", CreatedAt: long, Query: first.Call.Query, ContentType: first.Call.ContentType}
-	if _, known, err := c.claim(t.Context(), &j, first); err != nil || known != nil {
+	if _, known, err := c.claim(t.Context(), &j, first, nil); err != nil || known != nil {
 		t.Fatalf("%+v, %v", known, err)
 	}
 	again := queued(t, "x")

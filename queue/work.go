@@ -165,7 +165,7 @@ func (k *crew) loop(ctx context.Context) {
 // room is for how many more calls there is room.
 func (k *crew) room() int {
 	room := min(k.AtOnce-k.running, 2*k.AtOnce-k.inHand)
-	if k.shut = room > 0 && (k.store.filled() >= runBelow || !k.Room()); k.shut {
+	if k.shut = room > 0 && (k.store.room().filled >= runBelow || !k.Room()); k.shut {
 		return 0
 	}
 	return max(room, 0)

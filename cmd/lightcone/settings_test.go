@@ -100,6 +100,7 @@ func TestServicesThatCannotStart(t *testing.T) {
 		{node + " --seat A", "", exitUsage, `seat "A"`},
 		{node + " --data=", "", exitUsage, "want one for what it keeps"},
 		{node + " --store-mib 0", "", exitUsage, "a store of 0 bytes"},
+		{node + " --kept-share 1.5", "", exitUsage, "--kept-share 1.5: want 0.01 to 1"},
 		{node + " --peers a:1", "", exitUsage, "--route-listen (or LIGHTCONE_ROUTE_LISTEN) is missing"},
 		{node + " --route-listen 127.0.0.1:1", "", exitUsage, "--peers and --peers-service: want one of them"},
 		{node + " --route-listen 127.0.0.1:1 --peers a", "", exitUsage, `--peers: "a" is no address`},
