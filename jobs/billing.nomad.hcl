@@ -4,7 +4,8 @@
 #
 #   nomad job run -var-file=… -var usage_bucket='s3://usage?region=…' -var prices="$(cat usage/billing/prices.json)" jobs/billing.nomad.hcl
 #
-# A run again, or a late one (`lightcone-billing run --hour …`), changes nothing that is right.
+# An hour is billed at once, or again when late records have come, by the same with
+# -var hour=2026-11-03T14: a job of its own. What is right already is not changed.
 
 variable "datacenters" {
   description = "Datacenters to run in."
@@ -36,6 +37,16 @@ variable "usage_bucket" {
   default     = ""
 }
 
+variable "hour" {
+  description = "The hour to bill now, in UTC, such as 2026-11-03T14; last is for every hour, when it is over."
+  type        = string
+  default     = "last"
+  validation {
+    condition     = var.hour == "last" || regex_replace(var.hour, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}$", "") == ""
+    error_message = "The hour must be one such as 2026-11-03T14, or last."
+  }
+}
+
 variable "prices" {
   description = "The price list: the JSON text itself, as in usage/billing/prices.json."
   type        = string
@@ -63,13 +74,17 @@ variable "memory" {
 }
 
 job "billing" {
+  id          = var.hour == "last" ? "billing" : "billing-${var.hour}"
   datacenters = var.datacenters
   type        = "batch"
 
-  periodic {
-    crons            = ["10 * * * *"]
-    time_zone        = "UTC"
-    prohibit_overlap = true
+  dynamic "periodic" {
+    for_each = var.hour == "last" ? [1] : []
+    content {
+      crons            = ["10 * * * *"]
+      time_zone        = "UTC"
+      prohibit_overlap = true
+    }
   }
 
   dynamic "group" {
@@ -129,7 +144,7 @@ job "billing" {
         # The run is the job's id, the share the allocation's index, both from Nomad itself.
         env {
           LIGHTCONE_BILLING_BUCKET  = "${var.usage_bucket}"
-          LIGHTCONE_BILLING_HOUR    = "last"
+          LIGHTCONE_BILLING_HOUR    = "${var.hour}"
           LIGHTCONE_BILLING_SHARES  = "${var.shares}"
           LIGHTCONE_BILLING_MEMORY  = "${floor(var.memory * 0.6)}"
           LIGHTCONE_BILLING_THREADS = "1"

@@ -55,7 +55,7 @@ func (l *Ledger) ship(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.shipOldest(ctx, encoder)
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, time.Now()); err == nil {
+			if err = l.sendCounts(ctx, l.config.clock()); err == nil {
 				if draining {
 					return
 				}
@@ -256,6 +256,11 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 // sendCounts brings to the bucket what has changed of the hours' counts.
 func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
 	closed := l.closedHours(now)
+	if l.config.orphan == nil {
+		if err := l.tally.openHour(now); err != nil {
+			return err
+		}
+	}
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
