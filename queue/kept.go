@@ -57,14 +57,15 @@ func weighMessage(m jetstream.Msg) (lightcone.TenantID, int64) {
 		return "", 0
 	}
 	bytes := 30 + len(m.Subject()) + 16
+	payload := len(m.Data())
+	if left, err := strconv.Atoi(header.Get(nats.MsgSize)); err == nil {
+		payload = left
+		header.Del(nats.MsgSize) // it is not in the stream
+	}
 	for name, values := range header {
 		for _, value := range values {
 			bytes += len(name) + len(value) + 4
 		}
-	}
-	payload := len(m.Data())
-	if left, err := strconv.Atoi(header.Get(nats.MsgSize)); err == nil {
-		payload = left
 	}
 	_, rest, _ := strings.Cut(m.Subject(), ".")
 	tenant, _, _ := strings.Cut(rest, ".")

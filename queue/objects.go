@@ -77,6 +77,22 @@ func (o *objects) get(ctx context.Context, bucket, name string) ([]byte, error) 
 	return body, nil
 }
 
+// stored is when an object was stored; zero when there is none.
+func (o *objects) stored(ctx context.Context, bucket, name string) (time.Time, error) {
+	store, err := o.bucket(ctx, bucket)
+	if err != nil {
+		return time.Time{}, err
+	}
+	info, err := store.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("queue: look for %s in %s: %w", name, bucket, err)
+	}
+	return info.ModTime, nil
+}
+
 // drop removes an object. One that is gone is no error. The object store's own Delete
 // leaves a mark for as long as the object would have stayed, and fails when the store is
 // full. Whoever is killed half way leaves parts without a name, which the sweep finds.

@@ -70,11 +70,16 @@ func (l layout) streams() []jetstream.StreamConfig {
 	return all
 }
 
+// inputSpare is how much longer an input stays than the call that it was stored for may be
+// queued, and then be dead: a call may be ended late, and a redrive stores again only what
+// is older than half of it.
+const inputSpare = 24 * time.Hour
+
 // buckets are the object stores. An object that nobody has removed by then belongs to
 // no call that could still be run or read.
 func (l layout) buckets() []jetstream.ObjectStoreConfig {
 	return []jetstream.ObjectStoreConfig{
-		{Bucket: inputsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.deadKeep + l.maxAge},
+		{Bucket: inputsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.maxAge + l.deadKeep + inputSpare},
 		{Bucket: resultsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.maxAge + 2*l.keep},
 	}
 }
