@@ -217,7 +217,7 @@ func (k *crew) take(m *nats.Msg) {
 		switch m.Header.Get("Status") {
 		case "404", "408":
 			k.unheard = time.Time{}
-			k.turns.none(lane)
+			k.turns.none(lane, time.Now())
 		case "503": // no leader now, or no such lane any more
 			k.turns.failed(lane, time.Now())
 			k.remake(time.Now())
