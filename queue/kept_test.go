@@ -70,31 +70,31 @@ func (b *bed) refusedForBytes(c *Client, what string) {
 func TestATenantHasItsShareOfWhatIsKept(t *testing.T) {
 	limits := testLimits
 	limits.Keep = 25 * time.Second
-	onEach(t, limits, func(t *testing.T, b *bed, c *Client) {
-		b.weighed(limits)
-		var ids []lightcone.CallID
-		for range 130 { // a quarter of 96 MiB is what 96 of them come to
-			q := queued(t, "x")
-			b.accept(c, q)
-			ids = append(ids, q.Call.ID)
-		}
-		b.work(c, answering(256<<10))
-		b.refusedForBytes(c, "results")
-		other := queued(t, "x")
-		other.Call.Tenant = "other"
-		b.accept(c, other)
-		b.ends(c, other)
-		eventually(t, "room again", func(ctx context.Context) error {
-			_, err := c.Accept(ctx, queued(t, "x"))
-			return err
-		})
-		b.left(c, 0) // also those that were left to wait for room
-		for _, id := range ids {
-			if got, err := c.Find(t.Context(), "acme", id); err == nil && (got.Status != lightcone.InvocationSucceeded || got.Attempts != 1) {
-				t.Errorf("%+v", got)
-			}
-		}
+	b := threeNodes(t)
+	c := b.connect(limits)
+	b.weighed(limits)
+	var ids []lightcone.CallID
+	for range 130 { // a quarter of 96 MiB is what 96 of them come to
+		q := queued(t, "x")
+		b.accept(c, q)
+		ids = append(ids, q.Call.ID)
+	}
+	b.work(c, answering(256<<10))
+	b.refusedForBytes(c, "results")
+	other := queued(t, "x")
+	other.Call.Tenant = "other"
+	b.accept(c, other)
+	b.ends(c, other)
+	eventually(t, "room again", func(ctx context.Context) error {
+		_, err := c.Accept(ctx, queued(t, "x"))
+		return err
 	})
+	b.left(c, 0) // also those that were left to wait for room
+	for _, id := range ids {
+		if got, err := c.Find(t.Context(), "acme", id); err == nil && (got.Status != lightcone.InvocationSucceeded || got.Attempts != 1) {
+			t.Errorf("%+v", got)
+		}
+	}
 }
 
 func TestWhatIsKeptInTheOtherPlacesIsWeighed(t *testing.T) {

@@ -130,6 +130,7 @@ func TestLanesThatAreLostAreMadeAgain(t *testing.T) {
 	drawn := lanesOf("echo", "acme")
 	for name, lost := range map[string][]int{"all": {0, 1, 2, 3, 4, 5, 6, 7}, "some": drawn[:]} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := oneNode(t)
 			c := b.connect(testLimits)
 			b.work(c, echo)
