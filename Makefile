@@ -24,7 +24,7 @@ pack := tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin
 
 staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
 
-.PHONY: help build run test check release cluster drill drill-queue cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
+.PHONY: help build run test check release cluster drill drill-queue drill-usage cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ drill: install-cluster ## Let things go wrong in the cluster under load; ARGS='N
 drill-queue: install-test ## Let things go wrong with three nodes of the queue alone, and judge what its clients saw (as root)
 	@go build -o bin/queuedrill ./queue/drill
 	@bin/queuedrill $(ARGS)
+
+drill-usage: build ## Kill gateways that record calls for a store that fails half its requests, and judge what is stored and billed
+	@go build -o bin/usagedrill ./usage/drill
+	@bin/usagedrill $(ARGS)
 
 cluster-down: ## Stop and remove what `make cluster` made
 	@go build -o bin/cluster ./cluster

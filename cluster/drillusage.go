@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"lightcone"
-	"lightcone/jobs"
 	"lightcone/usage"
 	"lightcone/usage/billing"
 )
@@ -144,29 +143,13 @@ func (d *drills) stored() (map[string][]stored, error) {
 // is of: each call of this drill is in one of them.
 func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally, stored map[string][]stored) error {
 	began := time.Now()
-	source, err := jobs.Source("billing")
+	run, err := d.nomad.Dispatch(ctx, "billing-hour", map[string]string{"hour": billing.HourText(hour)})
 	if err != nil {
-		return err
-	}
-	current, err := d.currentVariables()
-	if err != nil {
-		return err
-	}
-	release, used := current["release"].(map[string]any), current["usage"].(map[string]any)
-	job, err := d.nomad.Parse(ctx, source, map[string]string{
-		"datacenters": `["` + datacenter + `"]`, "hour": billing.HourText(hour), "usage_bucket": usageBucket,
-		"release_url": release["url"].(string), "release_sha256": release["sha256"].(string),
-		"prices": used["prices"].(string), "shares": fmt.Sprint(used["shares"]), "memory": fmt.Sprint(used["memory"]),
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := d.nomad.Submit(ctx, job, jobs.SubmitOptions{}); err != nil {
 		return err
 	}
 	var left []string
 	err = waitUntil(ctx, billedBound, func() bool {
-		allocations, err := d.nomad.Allocations(ctx, job.ID())
+		allocations, err := d.nomad.Allocations(ctx, run)
 		left = nil
 		for _, allocation := range allocations {
 			if allocation.Status != "complete" {
@@ -176,7 +159,7 @@ func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally, stored m
 		return err == nil && len(allocations) > 0 && left == nil
 	})
 	if err != nil {
-		return fmt.Errorf("job %s has not ended: %v: %w", job.ID(), left, err)
+		return fmt.Errorf("job %s has not ended: %v: %w", run, left, err)
 	}
 	text, err := os.ReadFile(filepath.Join(d.bucketFolder(), hour.Format("bills/dt=2006-01-02/hour=15/bill.json")))
 	if err != nil {

@@ -4,8 +4,10 @@
 #
 #   nomad job run -var-file=… -var usage_bucket='s3://usage?region=…' -var prices="$(cat usage/billing/prices.json)" jobs/billing.nomad.hcl
 #
-# An hour is billed at once, or again when late records have come, by the same with
-# -var hour=2026-11-03T14: a job of its own. What is right already is not changed.
+# With -var when=asked it is the job billing-hour: it bills an hour at once, or again when late
+# records have come. What is right already is not changed.
+#
+#   nomad job dispatch -meta hour=2026-11-03T14 billing-hour
 
 variable "datacenters" {
   description = "Datacenters to run in."
@@ -37,13 +39,13 @@ variable "usage_bucket" {
   default     = ""
 }
 
-variable "hour" {
-  description = "The hour to bill now, in UTC, such as 2026-11-03T14; last is for every hour, when it is over."
+variable "when" {
+  description = "hourly bills every hour when it is over; asked, an hour that is named when the job is dispatched."
   type        = string
-  default     = "last"
+  default     = "hourly"
   validation {
-    condition     = var.hour == "last" || regex_replace(var.hour, "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}$", "") == ""
-    error_message = "The hour must be one such as 2026-11-03T14, or last."
+    condition     = contains(["hourly", "asked"], var.when)
+    error_message = "The when must be hourly or asked."
   }
 }
 
@@ -74,16 +76,25 @@ variable "memory" {
 }
 
 job "billing" {
-  id          = var.hour == "last" ? "billing" : "billing-${var.hour}"
+  id          = var.when == "hourly" ? "billing" : "billing-hour"
+  name        = var.when == "hourly" ? "billing" : "billing-hour"
   datacenters = var.datacenters
   type        = "batch"
 
   dynamic "periodic" {
-    for_each = var.hour == "last" ? [1] : []
+    for_each = var.when == "hourly" ? [1] : []
     content {
       crons            = ["10 * * * *"]
       time_zone        = "UTC"
       prohibit_overlap = true
+    }
+  }
+
+  dynamic "parameterized" {
+    for_each = var.when == "asked" ? [1] : []
+    content {
+      payload       = "forbidden"
+      meta_required = ["hour"]
     }
   }
 
@@ -144,7 +155,7 @@ job "billing" {
         # The run is the job's id, the share the allocation's index, both from Nomad itself.
         env {
           LIGHTCONE_BILLING_BUCKET  = "${var.usage_bucket}"
-          LIGHTCONE_BILLING_HOUR    = "${var.hour}"
+          LIGHTCONE_BILLING_HOUR    = var.when == "hourly" ? "last" : "$${NOMAD_META_hour}"
           LIGHTCONE_BILLING_SHARES  = "${var.shares}"
           LIGHTCONE_BILLING_MEMORY  = "${floor(var.memory * 0.6)}"
           LIGHTCONE_BILLING_THREADS = "1"

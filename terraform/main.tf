@@ -194,9 +194,10 @@ resource "nomad_job" "store" {
   }
 }
 
-# A periodic job: an apply changes what the next hour's run is, and waits for none.
+# A job that bills each hour, and one that bills the hour it is asked to: an apply changes
+# what the next run is, and waits for none.
 resource "nomad_job" "billing" {
-  count = var.usage.bucket != "" && var.usage.prices != "" ? 1 : 0
+  for_each = var.usage.bucket != "" && var.usage.prices != "" ? toset(["hourly", "asked"]) : toset([])
 
   jobspec          = file("${local.specifications}/billing.nomad.hcl")
   detach           = true
@@ -205,6 +206,7 @@ resource "nomad_job" "billing" {
 
   hcl2 {
     vars = merge(local.released, {
+      when         = each.key
       usage_bucket = var.usage.bucket
 
       prices = var.usage.prices

@@ -278,6 +278,10 @@ variable "store" {
     memory        = optional(number, 192)
   })
   default = null
+  validation {
+    condition     = var.store == null ? true : can(regex("^(https?|s3|gcs)://.+[.]tar[.]gz$", var.store.server_url)) && can(regex("^[0-9a-f]{64}$", var.store.server_sha256))
+    error_message = "The store's server_url must be the http(s), s3 or gcs address of a .tar.gz, and its server_sha256 must be 64 hexadecimal digits."
+  }
 }
 
 variable "callbacks" {

@@ -131,6 +131,11 @@ func open(config Config, bucket objects) (_ *Ledger, err error) {
 			return nil, err
 		}
 	}
+	if config.orphan == nil { // before the first record: a kill may come before the shipper has looked
+		if err := tally.openHour(config.clock()); err != nil {
+			return nil, err
+		}
+	}
 	if l.metrics, err = newMetrics(config.Metrics, l); err != nil {
 		return nil, err
 	}
@@ -315,12 +320,16 @@ func (l *Ledger) end(ctx context.Context) error {
 	if left := len(l.sealed) + len(l.aside); left > 0 {
 		failed = fmt.Errorf("usage: %d segments of %d bytes are not in %s: they wait in %s", left, l.disk, l.config.Bucket, l.config.Dir)
 	}
+	settled := l.tally.settled()
+	if failed == nil && !settled && l.config.orphan == nil {
+		failed = fmt.Errorf("usage: what was counted is not in %s: it waits in %s", l.config.Bucket, l.config.Dir)
+	}
 	for _, s := range l.closing {
 		failed = errors.Join(failed, fmt.Errorf("usage: segment %d could not be sealed: it is recovered at the next start", s.sequence), s.drop())
 	}
 	l.mu.Unlock()
 	l.metrics.unregister(l.config.Metrics)
-	done := failed == nil && l.config.orphan != nil && l.tally.settled()
+	done := failed == nil && settled && l.config.orphan != nil
 	failed = errors.Join(failed, l.tally.close(unsealed == 0))
 	if done && failed == nil {
 		failed = l.config.orphan()
