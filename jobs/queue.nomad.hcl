@@ -53,6 +53,16 @@ variable "keep" {
   default     = "24h"
 }
 
+variable "kept_share" {
+  description = "Most that one tenant may have of each kind of thing that is kept, as a part of it: 1 if there is only one tenant."
+  type        = number
+  default     = 0.25
+  validation {
+    condition     = var.kept_share >= 0.01 && var.kept_share <= 1
+    error_message = "The kept_share of a tenant must be from 0.01 to 1."
+  }
+}
+
 variable "callback_allow" {
   description = "Networks, such as 10.1.0.0/16, that callbacks may go to beside the public Internet; the same as the gateways'."
   type        = list(string)
@@ -224,6 +234,7 @@ job "queue" {
         LIGHTCONE_DATA                = "${NOMAD_ALLOC_DIR}/data/queue"
         LIGHTCONE_STORE_MIB           = "${floor(var.store * 0.95)}" # of 1024 * 1024 bytes
         LIGHTCONE_QUEUE_KEEP          = "${var.keep}"
+        LIGHTCONE_KEPT_SHARE          = "${var.kept_share}"
         LIGHTCONE_OPERATOR_KEY_FILE   = "${NOMAD_SECRETS_DIR}/operator.key"
         LIGHTCONE_QUEUE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue.password"
         LIGHTCONE_ROUTE_PASSWORD_FILE = "${NOMAD_SECRETS_DIR}/queue-route.password"

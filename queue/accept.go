@@ -25,10 +25,11 @@ import (
 // Errors: problem.KeyReused when the key came with another call; problem.TooLarge when
 // query, headers and callback are together over some 20 KiB; problem.BadParameter for
 // names that are none, and a timeout that is not positive; problem.LimitReached with
-// Quota "queued_calls" when the tenant's share of the function's queue is full;
+// Quota "queued_calls" when the tenant's share of the function's queue is full, and with
+// "kept_bytes" when it has more than its share of what is kept (see Limits.KeptShare);
 // problem.Overloaded when the whole queue is full, or when there is no quorum: then the
 // call may have been accepted all the same, as Detail says. A refused call keeps its
-// key: it may be repeated, not replaced.
+// key, unless it was refused for "kept_bytes": it may be repeated, not replaced.
 func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Invocation, error) {
 	ctx, cancel := within(ctx, c.limits.Patience)
 	defer cancel()
@@ -42,8 +43,10 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 	if err := j.validate(); err != nil {
 		return lightcone.Invocation{}, err
 	}
+	room := c.store.room()
+	refused := room.beyond[j.Tenant].refusal(j.Tenant)
 	if q.IdempotencyKey != "" {
-		first, known, err := c.claim(ctx, &j, q)
+		first, known, err := c.claim(ctx, &j, q, refused)
 		if err != nil {
 			return lightcone.Invocation{}, asProblem(err)
 		}
@@ -52,7 +55,10 @@ func (c *Client) Accept(ctx context.Context, q *functions.Queued) (lightcone.Inv
 		}
 		j.ID, j.CreatedAt = first.ID, first.At // it is queued only now: its age counts from here
 	}
-	if c.store.filled() >= acceptBelow {
+	if refused != nil {
+		return lightcone.Invocation{}, refused
+	}
+	if room.filled >= acceptBelow {
 		return lightcone.Invocation{}, unavailable("The queue is full of what calls came to: try again later.", errFull)
 	}
 	r, err := c.accept(ctx, &j, call.Body, q.IdempotencyKey != "")
@@ -72,10 +78,11 @@ type claimed struct {
 
 // claim takes the call's idempotency key for it, or finds who has it: then the call
 // has the first one's id, and known is its record, unless it never came to have one.
-func (c *Client) claim(ctx context.Context, j *job, q *functions.Queued) (first claimed, known *record, err error) {
+// refused is why no key is to be taken; nil = it may be.
+func (c *Client) claim(ctx context.Context, j *job, q *functions.Queued, refused error) (first claimed, known *record, err error) {
 	subject := "key." + string(j.Tenant) + "." + digestOf([]byte(j.Function), []byte(q.IdempotencyKey))
 	mine := claimed{ID: j.ID, At: j.CreatedAt, Digest: digestOf([]byte(j.Function), j.Query, j.ContentType, j.Accept, q.Call.Body, []byte(q.Callback))}
-	first, err = c.store.claimKey(ctx, subject, mine)
+	first, err = c.store.claimKey(ctx, subject, mine, refused)
 	switch {
 	case err != nil:
 		return first, nil, err
@@ -88,8 +95,8 @@ func (c *Client) claim(ctx context.Context, j *job, q *functions.Queued) (first 
 	return first, found.record, err
 }
 
-// claimKey returns who has the key, after this.
-func (s *store) claimKey(ctx context.Context, subject string, mine claimed) (first claimed, err error) {
+// claimKey returns who has the key, after this. It is refused that nobody has.
+func (s *store) claimKey(ctx context.Context, subject string, mine claimed, refused error) (first claimed, err error) {
 	m, err := message(subject, &mine, nil, "")
 	if err != nil {
 		return first, err
@@ -101,6 +108,9 @@ func (s *store) claimKey(ctx context.Context, subject string, mine claimed) (fir
 		if err == nil && found != nil {
 			err = decode(found.Header.Get(headHeader), &first)
 			return first, err
+		}
+		if err == nil && refused != nil {
+			return first, refused
 		}
 		if err == nil {
 			if _, err = s.publishOnce(ctx, m); err == nil {

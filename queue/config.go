@@ -30,12 +30,13 @@ type Config struct {
 }
 
 // Limits bound what the queue holds and how long it tries. The zero value of a field
-// means its default. The first four belong to the streams: clients that say something
+// means its default. TenantShare, MaxCalls, MaxBytes and Keep belong to the streams: clients that say something
 // else change them for all.
 type Limits struct {
 	TenantShare int           // most calls that one tenant may have queued for one function; 20 000
 	MaxCalls    int64         // most calls queued in all; 1 000 000
 	MaxBytes    int64         // most bytes of queued calls, and of each of the six other things that are kept: a node needs seven times that as MaxStoreBytes; 8 GiB
+	KeptShare   float64       // most that one tenant may have of each kind of thing that is kept, as a part of MaxBytes; of those who tend the queue theirs counts; 0.25
 	Keep        time.Duration // how long the state and the result of a finished call stay; 24 h
 
 	MaxAge   time.Duration // a call that is older is not run any more; 6 h
@@ -65,6 +66,7 @@ func (l Limits) withDefaults() Limits {
 	l.TenantShare = cmp.Or(l.TenantShare, 20_000)
 	l.MaxCalls = cmp.Or(l.MaxCalls, 1_000_000)
 	l.MaxBytes = cmp.Or(l.MaxBytes, 8<<30)
+	l.KeptShare = cmp.Or(l.KeptShare, 0.25)
 	l.Keep = cmp.Or(l.Keep, 24*time.Hour)
 	l.MaxAge = cmp.Or(l.MaxAge, 6*time.Hour)
 	l.Silence = cmp.Or(l.Silence, 15*time.Second)

@@ -114,7 +114,8 @@ func (c *Client) DeadLetter(ctx context.Context, id lightcone.CallID) (DeadLette
 }
 
 // Redrive queues a dead call again, with all its attempts. Killed at any point, it may
-// be repeated. It answers with the call's state after it. Errors: problem.NotFound;
+// be repeated. It answers with the call's state after it. Errors: problem.NotFound, also
+// when the call's input is not there any more;
 // problem.LimitReached and problem.Overloaded as in Accept, and the latter while the call
 // has not ended, though there is a letter.
 func (c *Client) Redrive(ctx context.Context, id lightcone.CallID) (lightcone.Invocation, error) {
@@ -124,11 +125,29 @@ func (c *Client) Redrive(ctx context.Context, id lightcone.CallID) (lightcone.In
 	if err != nil {
 		return lightcone.Invocation{}, err
 	}
-	r, err := c.redrive(ctx, l, body, sequence)
+	r, err := c.redrive(ctx, l, body, sequence, func(ctx context.Context) error { return c.renewInput(ctx, &l.Job) })
 	if err != nil {
 		return lightcone.Invocation{}, asProblem(err)
 	}
 	return r.invocation(), nil
+}
+
+// renewInput stores a far input once more, unless it is so young that it outlives the
+// letter of a call that is queued now and dies.
+func (c *Client) renewInput(ctx context.Context, j *job) error {
+	name := inputName(j.Tenant, j.ID)
+	stored, err := c.warehouse.stored(ctx, inputsBucket, name)
+	if err != nil || !stored.IsZero() && c.now().Sub(stored) < inputSpare/2 {
+		return err
+	}
+	body, err := c.warehouse.get(ctx, inputsBucket, name)
+	if err == nil && body == nil {
+		err = problem.New(problem.NotFound, "The input of the dead letter %s is not in the queue's store any more: it cannot be run again, only dropped.", j.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return c.warehouse.putInput(ctx, j, body)
 }
 
 // Drop removes a dead letter for good, with its input. Error: problem.NotFound.

@@ -122,6 +122,60 @@ func TestADeadLetterWhoseInputIsGoneSaysSo(t *testing.T) {
 	if found := wantKind(t, err, problem.NotFound); !strings.Contains(found.Detail, "input") {
 		t.Errorf("%v", err)
 	}
+	_, err = c.Redrive(t.Context(), q.Call.ID)
+	if found := wantKind(t, err, problem.NotFound); !strings.Contains(found.Detail, "input") {
+		t.Errorf("%v", err)
+	}
+	if got := b.until(c, q.Call.ID, lightcone.InvocationDead); got.Attempts != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What is redriven late has as long a time before it as what comes new: its input must
+// not go because it was stored long ago.
+func TestTheInputOfARedrivenCallStays(t *testing.T) {
+	limits := testLimits
+	limits.Attempts = 1
+	b := threeNodes(t)
+	c := b.connect(limits)
+	const short = 8 * time.Second // instead of two weeks
+	stop := b.work(c, crash)
+	q := queued(t, strings.Repeat("x", 3*MostInline))
+	b.accept(c, q)
+	b.until(c, q.Call.ID, lightcone.InvocationDead)
+	stop()
+	name := inputName("acme", q.Call.ID)
+	first, err := c.warehouse.stored(t.Context(), inputsBucket, name)
+	if err != nil || first.IsZero() {
+		t.Fatal(first, err)
+	}
+	eventually(t, "an input as old as it may get", func(context.Context) error {
+		if age := time.Since(first); age < short {
+			return fmt.Errorf("it is %v old", age)
+		}
+		return nil
+	})
+	late := b.connect(limits)
+	late.protocol.now = func() time.Time { return time.Now().Add(inputSpare) }
+	if _, err := late.Redrive(t.Context(), q.Call.ID); err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := c.js.Stream(t.Context(), "OBJ_"+inputsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shorter := inputs.CachedInfo().Config
+	shorter.MaxAge, shorter.Duplicates = short, short
+	if _, err := c.js.UpdateStream(t.Context(), shorter); err != nil {
+		t.Fatal(err)
+	}
+	b.work(c, func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		if len(call.Body) != 3*MostInline {
+			t.Errorf("%d bytes of input", len(call.Body))
+		}
+		return echo(ctx, call, answer)
+	})
+	b.until(c, q.Call.ID, lightcone.InvocationSucceeded)
 }
 
 func TestARefusedInputIsNotTriedAgain(t *testing.T) {

@@ -164,10 +164,10 @@ func TestTurnTranscripts(t *testing.T) {
 		case "called":
 			worker.called(lane)
 		case "none":
-			worker.none(lane)
+			worker.none(lane, now)
 		case "all-none":
 			for lane := range Lanes {
-				worker.none(lane)
+				worker.none(lane, now)
 			}
 		case "failed":
 			worker.failed(lane, now)

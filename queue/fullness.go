@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"lightcone"
 )
 
 // A call needs room for its record when it is accepted, and for its result when it has
@@ -18,54 +20,62 @@ const (
 	fullnessStays = time.Second // for so long it is good enough to decide by
 )
 
-// fullness is how full CALLS is, as last heard. It is safe for concurrent use.
+// room is what there is room for: how full CALLS is, from 0 to 1, and who has more than
+// its share of what is kept. It is not to be changed.
+type room struct {
+	filled float64
+	beyond map[lightcone.TenantID]excess
+}
+
+// fullness is the room as last heard. It is safe for concurrent use.
 type fullness struct {
 	mu     sync.Mutex
 	at     time.Time
 	asking bool
-	share  float64 // 0 until it has been heard
+	heard  room // for everybody, until it has been heard
 }
 
-// last is the share that was heard last. stale asks the caller to hear it anew, once.
-func (f *fullness) last(now time.Time) (share float64, stale bool) {
+// last is what was heard last. stale asks the caller to hear it anew, once.
+func (f *fullness) last(now time.Time) (heard room, stale bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	stale = !f.asking && now.Sub(f.at) > fullnessStays
 	f.asking = f.asking || stale
-	return f.share, stale
+	return f.heard, stale
 }
 
-// hear takes a share in, or with an error that it could not be heard.
-func (f *fullness) hear(share float64, err error, now time.Time) {
+// hear takes the room in, or with an error that it could not be heard.
+func (f *fullness) hear(heard room, err error, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asking, f.at = false, now
 	if err == nil {
-		f.share = share
+		f.heard = heard
 	}
 }
 
-// filled is how full CALLS is, from 0 to 1.
-func (s *store) filled() float64 {
-	share, stale := s.fullness.last(time.Now())
+// room is as it was last heard, a second ago or so.
+func (s *store) room() room {
+	heard, stale := s.fullness.last(time.Now())
 	if stale {
 		s.spawn(s.hearFullness)
 	}
-	return share
+	return heard
 }
 
 func (s *store) hearFullness() {
 	ctx, cancel := context.WithTimeout(context.Background(), tryFor)
 	defer cancel()
-	share, err := s.askFullness(ctx)
-	s.fullness.hear(share, err, time.Now())
+	heard, err := s.askRoom(ctx)
+	s.fullness.hear(heard, err, time.Now())
 }
 
-func (s *store) askFullness(ctx context.Context) (float64, error) {
-	stream, err := s.js.Stream(ctx, callsStream)
+func (s *store) askRoom(ctx context.Context) (heard room, err error) {
+	info, err := s.streamInfo(ctx, callsStream)
 	if err != nil {
-		return 0, fmt.Errorf("queue: how full %s is: %w", callsStream, err)
+		return heard, fmt.Errorf("queue: how full %s is: %w", callsStream, err)
 	}
-	info := stream.CachedInfo()
-	return float64(info.State.Bytes) / float64(max(info.Config.MaxBytes, 1)), nil
+	heard.filled = float64(info.State.Bytes) / float64(max(info.Config.MaxBytes, 1))
+	heard.beyond, err = s.askBeyond(ctx)
+	return heard, err
 }

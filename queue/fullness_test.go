@@ -29,7 +29,7 @@ func TestNoCallIsRunThatThereIsNoRoomForTheEndOf(t *testing.T) {
 			return nil
 		}})
 		eventually(t, "a queue that is full", func(context.Context) error {
-			if c.store.hearFullness(); c.store.filled() < runBelow {
+			if c.store.hearFullness(); c.store.room().filled < runBelow {
 				return errors.New("it is not")
 			}
 			return nil

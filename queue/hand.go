@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,8 +54,9 @@ type hand struct {
 	crew *crew
 	taken
 	job   job
-	input []byte    // nil when it is far
-	once  sync.Once // the call has given its room back
+	input []byte        // nil when it is far
+	once  sync.Once     // the call has given its room back
+	rests time.Duration // for so long a call is given back that is not over, and not run
 
 	attempt atomic.Int64 // number of the attempt that runs; 0 = none has begun
 
@@ -67,10 +70,16 @@ func (h *hand) giveRoomBack() { h.once.Do(func() { h.crew.ran <- struct{}{} }) }
 func (h *hand) work(m *nats.Msg) {
 	defer func() { h.crew.done <- struct{}{} }()
 	defer h.giveRoomBack()
-	_ = h.see(context.Background(), m, h.run) // it has been given back then
+	run := h.run
+	if tenant := lightcone.TenantID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]); h.crew.store.room().beyond[tenant].Far {
+		run = nil // its call waits until there is room for what it comes to
+		h.rests = h.crew.limits.BackOffMost/2 + time.Duration(rand.Float64()*float64(h.crew.limits.BackOffMost/2))
+	}
+	_ = h.see(context.Background(), m, run) // it has been given back then
 }
 
-// see takes a message to its end, or gives it back and says why. run is the attempt's.
+// see takes a message to its end, or gives it back and says why. run is the attempt's; nil =
+// what is not over is given back.
 func (h *hand) see(ctx context.Context, m *nats.Msg, run func(context.Context, *record) (verdict, functions.Result)) error {
 	logger := h.crew.logger.With("function", h.crew.Function)
 	about, err := m.Metadata()
@@ -99,7 +108,7 @@ func (h *hand) see(ctx context.Context, m *nats.Msg, run func(context.Context, *
 	switch {
 	case err == nil:
 	case errors.Is(err, errNotOver):
-		h.giveBack(0)
+		h.giveBack(h.rests)
 	case errors.Is(err, errUntold):
 		h.giveBack(untoldRests(h.crew.limits))
 	default:

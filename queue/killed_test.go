@@ -2,8 +2,12 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"lightcone"
 	"lightcone/functions"
@@ -38,7 +42,7 @@ func TestARepetitionTakesUpWhatAKilledGatewayLeft(t *testing.T) {
 			ID: first.Call.ID, Tenant: "acme", Function: "echo", CreatedAt: now, QueuedAt: now, Timeout: first.Timeout,
 			Query: first.Call.Query, ContentType: first.Call.ContentType, InputBytes: 1,
 		}
-		if _, known, err := c.claim(t.Context(), &j, first); err != nil || known != nil {
+		if _, known, err := c.claim(t.Context(), &j, first, nil); err != nil || known != nil {
 			t.Fatalf("%+v, %v", known, err)
 		}
 		if alsoQueued {
@@ -66,7 +70,7 @@ func TestARepetitionAfterHoursIsRun(t *testing.T) {
 	first.IdempotencyKey = first.Call.ID.String()
 	long := time.Now().Add(-c.limits.MaxAge - time.Hour)
 	j := job{ID: first.Call.ID, Tenant: "acme", Function: "echo", CreatedAt: long, Query: first.Call.Query, ContentType: first.Call.ContentType}
-	if _, known, err := c.claim(t.Context(), &j, first); err != nil || known != nil {
+	if _, known, err := c.claim(t.Context(), &j, first, nil); err != nil || known != nil {
 		t.Fatalf("%+v, %v", known, err)
 	}
 	again := queued(t, "x")
@@ -123,17 +127,93 @@ func TestAnAttemptThatAnotherHasTakenOverIsKilled(t *testing.T) {
 // The nodes' operator may have had to begin with empty disks; workers that are there
 // already go on.
 func TestLanesThatAreLostAreMadeAgain(t *testing.T) {
-	b := oneNode(t)
-	c := b.connect(testLimits)
-	b.work(c, echo)
-	first, second := queued(t, "x"), queued(t, "x")
-	b.accept(c, first)
-	b.until(c, first.Call.ID, lightcone.InvocationSucceeded)
-	for lane := range Lanes {
-		if err := c.js.DeleteConsumer(t.Context(), workStream, laneName("echo", lane)); err != nil {
+	drawn := lanesOf("echo", "acme")
+	for name, lost := range map[string][]int{"all": {0, 1, 2, 3, 4, 5, 6, 7}, "some": drawn[:]} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := oneNode(t)
+			c := b.connect(testLimits)
+			b.work(c, echo)
+			first, second := queued(t, "x"), queued(t, "x")
+			b.accept(c, first)
+			b.until(c, first.Call.ID, lightcone.InvocationSucceeded)
+			for _, lane := range lost {
+				if err := c.js.DeleteConsumer(t.Context(), workStream, laneName("echo", lane)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.accept(c, second)
+			b.until(c, second.Call.ID, lightcone.InvocationSucceeded)
+		})
+	}
+}
+
+// Lanes that nobody asks for calls are removed, and lose none: of a function that was taken
+// away, and has calls, or none.
+func TestLanesWithoutWorkersAreRemovedAndLoseNoCall(t *testing.T) {
+	short := testLimits
+	short.MaxAge, short.Silence = 500*time.Millisecond, time.Second // so that a lane is idle after two seconds
+	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
+		brief := b.connect(short)
+		stop := b.workAs(brief, WorkConfig{Function: "resize", AtOnce: 1, Room: func() bool { return true }, Run: echo})
+		for lane := range Lanes { // as clients of earlier versions made them
+			_, err := c.js.CreateOrUpdateConsumer(t.Context(), workStream, jetstream.ConsumerConfig{
+				Durable: laneName("echo", lane), FilterSubject: workSubject("echo", lane, "*"), AckPolicy: jetstream.AckExplicitPolicy,
+				AckWait: brief.limits.Silence, MaxDeliver: -1, MaxAckPending: brief.limits.TenantShare + 1000,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !brief.makeLanes(t.Context(), "echo") {
+			t.Fatal("the lanes could not be made")
+		}
+		var ids []lightcone.CallID
+		for range 10 {
+			q := queued(t, "x")
+			b.accept(c, q)
+			ids = append(ids, q.Call.ID)
+		}
+		inbox := c.nc.NewInbox()
+		pulled, err := c.nc.SubscribeSync(inbox)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	b.accept(c, second)
-	b.until(c, second.Call.ID, lightcone.InvocationSucceeded)
+		for _, lane := range lanesOf("echo", "acme") { // one of each is in the hands of somebody who is lost
+			if m, err := c.pullOne(t.Context(), waitingLane{function: "echo", lane: lane}, inbox, pulled); m == nil || err != nil {
+				t.Fatal(m, err)
+			}
+		}
+		lanes := func(function lightcone.FunctionName) (n int) {
+			for lane := range Lanes {
+				_, err := c.js.Consumer(t.Context(), workStream, laneName(function, lane))
+				switch {
+				case err == nil:
+					n++
+				case !errors.Is(err, jetstream.ErrConsumerNotFound):
+					t.Fatal(err)
+				}
+			}
+			return n
+		}
+		eventually(t, "the end of the lanes", func(context.Context) error {
+			if n := lanes("echo"); n > 0 {
+				return fmt.Errorf("%d are left", n)
+			}
+			return nil
+		})
+		if n := lanes("resize"); n != Lanes {
+			t.Errorf("of a function with an idle worker %d lanes are left", n)
+		}
+		stop()
+		if all, err := c.Backlogs(t.Context()); err != nil || len(all) != 1 || all[0].Waiting != len(ids) || all[0].Running != 0 || all[0].Oldest <= 0 {
+			t.Errorf("%+v, %v", all, err)
+		}
+		b.work(c, echo)
+		for _, id := range ids {
+			if got := b.until(c, id, lightcone.InvocationSucceeded); got.Attempts != 1 {
+				t.Errorf("%+v", got)
+			}
+		}
+	})
 }

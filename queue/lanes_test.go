@@ -89,9 +89,11 @@ func TestTheShorterLaneIsTriedFirst(t *testing.T) {
 	}
 }
 
-// TestEveryLaneHasItsTurn: whatever comes from the lanes, a worker never has more asks
-// under way than room, and a lane with calls is asked before any other is asked twice.
+// TestEveryLaneHasItsTurn: whatever comes into the lanes and from them, a worker never has
+// more asks under way than room, and a lane with calls, also one that had none when it
+// was asked, is asked before any other is asked twice, or somebody waits there.
 func TestEveryLaneHasItsTurn(t *testing.T) {
+	const step = 20 * time.Millisecond
 	rapid.Check(t, func(t *rapid.T) {
 		var worker turns
 		now := epoch
@@ -99,15 +101,17 @@ func TestEveryLaneHasItsTurn(t *testing.T) {
 		for lane := range calls {
 			calls[lane] = rapid.SampledFrom([]int{0, 1, 5, 100}).Draw(t, "calls")
 		}
-		var asked [Lanes]bool
+		var asked, waits [Lanes]bool
 		var since [Lanes]int // asks of others since a lane with calls was asked and has answered
+		var empty [Lanes]time.Time
 		for range 200 {
 			room := rapid.IntRange(0, 3).Draw(t, "room")
 			for _, p := range worker.plan(room, now) {
 				if p.wait {
+					waits[p.lane] = true
 					continue
 				}
-				asked[p.lane] = true
+				asked[p.lane], waits[p.lane] = true, false
 				for lane := range since {
 					since[lane]++
 				}
@@ -122,23 +126,34 @@ func TestEveryLaneHasItsTurn(t *testing.T) {
 			if under > 3 {
 				t.Fatalf("%d asks are under way", under)
 			}
+			if lane := rapid.IntRange(0, 4*Lanes).Draw(t, "comes into"); lane < Lanes {
+				calls[lane]++
+			}
 			for lane := range asked {
-				if asked[lane] && rapid.Bool().Draw(t, "answered") {
+				switch {
+				case waits[lane] && calls[lane] > 0: // whether there is room for it or not
+					waits[lane], since[lane] = false, 0
+					worker.called(lane)
+				case asked[lane] && rapid.Bool().Draw(t, "answered"):
 					asked[lane], since[lane] = false, 0
 					if calls[lane] > 0 {
 						calls[lane]--
 						worker.called(lane)
 					} else {
-						worker.none(lane)
+						empty[lane] = now
+						worker.none(lane, now)
 					}
 				}
 			}
+			now = now.Add(step)
 			for lane := range calls {
-				if calls[lane] > 0 && !asked[lane] && since[lane] > Lanes {
+				if calls[lane] == 0 || now.Sub(empty[lane]) <= emptyRests+step {
+					since[lane] = 0
+				}
+				if !asked[lane] && !waits[lane] && since[lane] > Lanes {
 					t.Fatalf("lane %d with %d calls was passed over %d times", lane, calls[lane], since[lane])
 				}
 			}
-			now = now.Add(time.Millisecond)
 		}
 	})
 }

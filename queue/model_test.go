@@ -171,6 +171,17 @@ func (w *world) putInput(context.Context, *job, []byte) error {
 	return nil
 }
 
+// renew stores the input again, also when it has been removed meanwhile.
+func (w *world) renew(context.Context) error {
+	w.pause()
+	if !w.input {
+		return errSilence
+	}
+	w.pause()
+	w.input = true
+	return nil
+}
+
 func (w *world) dropInput(context.Context, lightcone.TenantID, lightcone.CallID) error {
 	w.pause()
 	w.input = false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -76,13 +77,45 @@ func (o *objects) get(ctx context.Context, bucket, name string) ([]byte, error) 
 	return body, nil
 }
 
-// drop removes an object. One that is gone is no error.
+// stored is when an object was stored; zero when there is none.
+func (o *objects) stored(ctx context.Context, bucket, name string) (time.Time, error) {
+	store, err := o.bucket(ctx, bucket)
+	if err != nil {
+		return time.Time{}, err
+	}
+	info, err := store.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("queue: look for %s in %s: %w", name, bucket, err)
+	}
+	return info.ModTime, nil
+}
+
+// drop removes an object. One that is gone is no error. The object store's own Delete
+// leaves a mark for as long as the object would have stayed, and fails when the store is
+// full. Whoever is killed half way leaves parts without a name, which the sweep finds.
 func (o *objects) drop(ctx context.Context, bucket, name string) error {
 	store, err := o.bucket(ctx, bucket)
 	if err != nil {
 		return err
 	}
-	if err := store.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
+	info, err := store.GetInfo(ctx, name)
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return nil
+	}
+	var stream jetstream.Stream
+	if err == nil {
+		stream, err = o.js.Stream(ctx, "OBJ_"+bucket)
+	}
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+bucket+".M."+base64.URLEncoding.EncodeToString([]byte(name))))
+	}
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject("$O."+bucket+".C."+info.NUID))
+	}
+	if err != nil {
 		return fmt.Errorf("queue: remove %s of %s: %w", name, bucket, err)
 	}
 	return nil
@@ -109,22 +142,23 @@ func (o *objects) dropResult(ctx context.Context, object string) error {
 	return o.drop(ctx, resultsBucket, object)
 }
 
-// object is what the sweep knows of an input.
+// object is what the sweep knows of an input or a result.
 type object struct {
+	name   string
 	tenant lightcone.TenantID
 	id     lightcone.CallID
 	stored time.Time
 }
 
-// inputs calls see for each input that is stored.
-func (o *objects) inputs(ctx context.Context, see func(object) error) error {
-	store, err := o.bucket(ctx, inputsBucket)
+// all calls see for each object in a bucket.
+func (o *objects) all(ctx context.Context, bucket string, see func(object) error) error {
+	store, err := o.bucket(ctx, bucket)
 	if err != nil {
 		return err
 	}
 	watch, err := store.Watch(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
-		return fmt.Errorf("queue: list %s: %w", inputsBucket, err)
+		return fmt.Errorf("queue: list %s: %w", bucket, err)
 	}
 	defer func() { _ = watch.Stop() }()
 	for {
@@ -134,11 +168,12 @@ func (o *objects) inputs(ctx context.Context, see func(object) error) error {
 				return nil
 			}
 			tenant, text, _ := strings.Cut(info.Name, ".")
+			text, _, _ = strings.Cut(text, ".")
 			id, err := lightcone.ParseCallID(text)
 			if err != nil {
-				continue // nothing that putInput named: its expiry sees to it
+				continue // nothing that this named: its expiry sees to it
 			}
-			if err := see(object{lightcone.TenantID(tenant), id, info.ModTime}); err != nil {
+			if err := see(object{info.Name, lightcone.TenantID(tenant), id, info.ModTime}); err != nil {
 				return err
 			}
 		case <-ctx.Done():

@@ -164,8 +164,9 @@ func (p *protocol) ended(ctx context.Context, r *record, body []byte) error {
 }
 
 // redrive queues a dead letter's call again and removes the letter, whose sequence is
-// given. r is nil when a redrive before this one, or a good end, had left it behind.
-func (p *protocol) redrive(ctx context.Context, l *letter, body []byte, sequence uint64) (r *record, err error) {
+// given. renew makes sure that a far input stays for as long as a new one. r is nil when
+// a redrive before this one, or a good end, had left it behind.
+func (p *protocol) redrive(ctx context.Context, l *letter, body []byte, sequence uint64, renew func(context.Context) error) (r *record, err error) {
 	var queued uint64 // of the work message, once there is one
 	for {
 		found, err := p.ledger.readNow(ctx, l.Job.Tenant, l.Job.ID)
@@ -182,6 +183,11 @@ func (p *protocol) redrive(ctx context.Context, l *letter, body []byte, sequence
 			return found.record, p.outbox.exhume(ctx, sequence)
 		}
 		if queued == 0 {
+			if l.Job.FarInput {
+				if err = renew(ctx); err != nil {
+					return nil, err
+				}
+			}
 			if queued, err = p.outbox.enqueue(ctx, &again, body); err != nil {
 				return nil, err
 			}

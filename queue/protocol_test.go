@@ -86,7 +86,7 @@ func TestNothingIsLostWhoeverIsKilled(t *testing.T) {
 					return nil
 				}
 				l, sequence := *w.letter, w.lettered
-				return func() { _, _ = p.redrive(t.Context(), &l, nil, sequence) }
+				return func() { _, _ = p.redrive(t.Context(), &l, nil, sequence, w.renew) }
 			},
 		}
 		names := []string{"accept", "deliver", "deliver", "tend", "cancel", "redrive"}

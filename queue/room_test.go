@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,43 @@ func TestAWorkerWithoutRoomLeavesCallsToOthers(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
+}
+
+// A lane that was empty when a worker asked is not forgotten over one that never is.
+func TestABacklogThatNeverEndsDoesNotKeepOthersWaiting(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	other := queued(t, "other")
+	for n := 0; ; n++ { // somebody who shares no lane
+		other.Call.Tenant = lightcone.TenantID(fmt.Sprintf("tenant-%d", n))
+		theirs, mine := lanesOf("echo", other.Call.Tenant), lanesOf("echo", "acme")
+		if !slices.Contains(mine[:], theirs[0]) && !slices.Contains(mine[:], theirs[1]) {
+			break
+		}
+	}
+	for range 20 {
+		b.accept(c, queued(t, "x"))
+	}
+	var runs atomic.Int64
+	ctx, enough := context.WithCancel(t.Context())
+	b.workAs(c, WorkConfig{Function: "echo", AtOnce: 1, Room: func() bool { return true }, Run: func(_ context.Context, call *functions.Call, answer *functions.Answer) error {
+		if call.Tenant == "acme" && ctx.Err() == nil {
+			runs.Add(1)
+			if _, err := c.Accept(context.WithoutCancel(ctx), queued(t, "x")); err != nil { // one goes, one comes
+				t.Error(err)
+			}
+		}
+		return echo(ctx, call, answer)
+	}})
+	eventually(t, "a worker in the midst of it", func(context.Context) error {
+		if n := runs.Load(); n < 40 {
+			return fmt.Errorf("%d runs", n)
+		}
+		return nil
+	})
+	b.accept(c, other)
+	b.ends(c, other)
+	enough()
 }
 
 func TestNoMoreRunAtOnceThanAllowed(t *testing.T) {

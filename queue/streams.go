@@ -11,7 +11,7 @@ import (
 // The names of what the nodes keep.
 const (
 	workStream      = "WORK"      // calls to be run: work.<function>.<lane>.<tenant>
-	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, the barriers of reads, and callbacks' attempts
+	callsStream     = "CALLS"     // a call's record: call.<tenant>.<id>, the barriers of reads, who has too much, and callbacks' attempts
 	keysStream      = "KEYS"      // idempotency keys: key.<tenant>.<hash>
 	deadStream      = "DEAD"      // calls that were given up: dead.<tenant>.<id>
 	callbacksStream = "CALLBACKS" // news for callers: callback.<tenant>.<id>
@@ -20,6 +20,7 @@ const (
 
 	duplicates     = 2 * time.Minute // a publish that is repeated within it is one; the nodes hold all ids of that time in memory
 	markerKeep     = time.Minute     // how long a record that has expired is seen to have
+	beyondSubject  = "beyond"        // who has more than its share of what is kept
 	barrierSubject = "barrier"       // a read's tiny write, which proves a quorum
 	triesPrefix    = "tries."        // with the sequence of a callback's message: how many attempts there were
 	changedPrefix  = "changed."      // with tenant and id: a record was written; kept nowhere, nobody may count on it
@@ -46,7 +47,7 @@ func (l layout) streams() []jetstream.StreamConfig {
 			MaxMsgsPerSubject: l.share, DiscardNewPerSubject: true, AllowDirect: true,
 		},
 		{
-			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject, triesPrefix + "*"},
+			Name: callsStream, Subjects: []string{"call.*.*", barrierSubject, beyondSubject, triesPrefix + "*"},
 			MaxMsgsPerSubject: 1, MaxBytes: l.maxBytes,
 			AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerKeep, AllowDirect: true,
 			RePublish: &jetstream.RePublish{Source: "call.>", Destination: changedPrefix + ">", HeadersOnly: true},
@@ -62,15 +63,23 @@ func (l layout) streams() []jetstream.StreamConfig {
 		s := &all[i]
 		s.Storage, s.Discard, s.Replicas = jetstream.FileStorage, jetstream.DiscardNew, l.replicas
 		s.Duplicates, s.Compression = duplicates, jetstream.NoCompression
+		if s.MaxAge > 0 {
+			s.Duplicates = min(duplicates, s.MaxAge) // or the nodes would refuse it; what has an id has no such age
+		}
 	}
 	return all
 }
+
+// inputSpare is how much longer an input stays than the call that it was stored for may be
+// queued, and then be dead: a call may be ended late, and a redrive stores again only what
+// is older than half of it.
+const inputSpare = 24 * time.Hour
 
 // buckets are the object stores. An object that nobody has removed by then belongs to
 // no call that could still be run or read.
 func (l layout) buckets() []jetstream.ObjectStoreConfig {
 	return []jetstream.ObjectStoreConfig{
-		{Bucket: inputsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.deadKeep + l.maxAge},
+		{Bucket: inputsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.maxAge + l.deadKeep + inputSpare},
 		{Bucket: resultsBucket, Storage: jetstream.FileStorage, Replicas: l.replicas, MaxBytes: l.maxBytes, TTL: l.maxAge + 2*l.keep},
 	}
 }

@@ -27,13 +27,21 @@ func stray(r *record, buried bool, stored, now time.Time, l Limits) bool {
 	}
 }
 
-// Sweep removes the inputs in the object store that no call needs any more, and inputs
-// and results that were never stored whole, once, and says how many. Anybody may run it, at any time.
+// unread says whether a result that was stored at a time can be had no more: its call's
+// record has expired, or has another. While the record may still be written, or read, it
+// is not asked for.
+func unread(r *record, name string) bool {
+	return r == nil || r.Status.Final() && (r.Result == nil || r.Result.Object != name)
+}
+
+// Sweep removes, once, the inputs in the object store that no call needs any more, the
+// results of calls whose time is over, and inputs and results that were never stored
+// whole, and says how many. Anybody may run it, at any time.
 func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 	ctx, cancel := within(ctx, sweepFor)
 	defer cancel()
 	now := c.now()
-	err = c.warehouse.inputs(ctx, func(o object) error {
+	err = c.warehouse.all(ctx, inputsBucket, func(o object) error {
 		if now.Sub(o.stored) < fresh {
 			return nil
 		}
@@ -49,6 +57,19 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 		removed++
 		return c.warehouse.dropInput(ctx, o.tenant, o.id)
 	})
+	if err == nil {
+		err = c.warehouse.all(ctx, resultsBucket, func(o object) error {
+			if now.Sub(o.stored) < c.limits.Keep+fresh {
+				return nil
+			}
+			found, err := c.ledger.readNow(ctx, o.tenant, o.id)
+			if err != nil || !unread(found.record, o.name) {
+				return err
+			}
+			removed++
+			return c.warehouse.dropResult(ctx, o.name)
+		})
+	}
 	for _, bucket := range []string{inputsBucket, resultsBucket} {
 		if err == nil {
 			var more int

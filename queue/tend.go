@@ -26,6 +26,19 @@ func (c *Client) tend(ctx context.Context, sweepEvery, buryEvery time.Duration) 
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	tending.Go(func() {
+		var w weigher
+		failures := 0
+		nowAndThen(ctx, weighEvery, func() {
+			err := w.look(ctx, c)
+			if failures++; err == nil {
+				failures = 0
+			}
+			if failures == 10 && ctx.Err() == nil {
+				c.logger.Warn("what tenants have in the queue could not be weighed", "error", err)
+			}
+		})
+	})
+	tending.Go(func() {
 		nowAndThen(ctx, buryEvery, func() {
 			buried, err := c.buryOverdue(ctx)
 			if err != nil && ctx.Err() == nil {

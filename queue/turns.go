@@ -18,11 +18,13 @@ const (
 	waitExpires = 2500 * time.Millisecond // the nodes end a waiting pull then, so that one they have lost is noticed soon
 	waitLapses  = waitExpires + 500*time.Millisecond
 	failedRests = 250 * time.Millisecond
+	emptyRests  = 250 * time.Millisecond // a lane that had no call, and that nobody waits on, has its turn again
 )
 
 // turns is how a worker takes calls from its function's lanes: in turn, one at a time
 // from each, so that a long lane does not keep the others waiting. While it has room
-// it asks lanes that may have calls; when none has, it waits on all of them at once.
+// it asks lanes that may have calls; when none has, it waits on all of them at once. While
+// others have so many that there is never room to wait, it asks the empty ones now and then.
 // A call that comes to a waiting pull when the room is gone goes back at once. It is
 // pure, for one goroutine. Its zero value knows nothing of the lanes.
 type turns struct {
@@ -43,7 +45,7 @@ type pull struct {
 func (t *turns) plan(room int, now time.Time) []pull {
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		if l.state == "" || l.state != laneMaybe && l.state != laneEmpty && !now.Before(l.until) {
+		if l.state == "" || l.state != laneMaybe && !now.Before(l.until) {
 			l.state = laneMaybe
 		}
 	}
@@ -76,7 +78,7 @@ func (t *turns) set(lane int, state laneState, until time.Time) {
 func (t *turns) called(lane int) { t.set(lane, laneMaybe, time.Time{}) }
 
 // none notes that the lane had no call, at once or until its wait was over.
-func (t *turns) none(lane int) { t.set(lane, laneEmpty, time.Time{}) }
+func (t *turns) none(lane int, now time.Time) { t.set(lane, laneEmpty, now.Add(emptyRests)) }
 
 // failed notes that nobody answers for the lane.
 func (t *turns) failed(lane int, now time.Time) { t.set(lane, laneFailed, now.Add(failedRests)) }

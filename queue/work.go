@@ -45,7 +45,7 @@ const (
 	roomEvery = 20 * time.Millisecond  // how often Room is asked again while calls may wait
 	idleEvery = 100 * time.Millisecond // and while none is known to
 
-	unheardMost = 10 * time.Second // when nobody has answered for so long, elections are not why: the lanes are made again
+	unheardMost = 10 * time.Second // when nobody has answered for a lane for so long, elections are not why: the lanes are made again
 )
 
 // crew is one Work: a loop that pulls calls, and a goroutine for each call in hand.
@@ -62,8 +62,8 @@ type crew struct {
 	done      chan struct{} // a call is no longer in hand
 	running   int
 	inHand    int
-	shut      bool      // there was no room for one more when that was last asked
-	unheard   time.Time // since when nobody answers for any lane; zero = somebody does
+	shut      bool             // there was no room for one more when that was last asked
+	unheard   [Lanes]time.Time // since when nobody answers for a lane; zero = somebody does
 
 	mu    sync.Mutex
 	hands map[*hand]struct{}
@@ -112,6 +112,11 @@ func laneName(function lightcone.FunctionName, lane int) string {
 	return string(function) + "-" + strconv.Itoa(lane)
 }
 
+// laneIdles is when a lane that nobody asks for calls is removed, as of a function that was
+// taken away. Its calls stay, in order, for whoever makes it again; those that were in hand or
+// backed off have been over for long.
+func laneIdles(l Limits) time.Duration { return 4 * l.MaxAge }
+
 // makeLanes makes the consumers of the function's lanes, and says whether it could
 // before ctx ended.
 func (c *Client) makeLanes(ctx context.Context, function lightcone.FunctionName) bool {
@@ -126,6 +131,8 @@ func (c *Client) makeLanes(ctx context.Context, function lightcone.FunctionName)
 				AckWait:       c.limits.Silence,
 				MaxDeliver:    -1,                          // the record counts attempts
 				MaxAckPending: c.limits.TenantShare + 1000, // more than one tenant can have in hand or in back-off
+
+				InactiveThreshold: laneIdles(c.limits),
 			})
 			cancel()
 		}
@@ -165,7 +172,7 @@ func (k *crew) loop(ctx context.Context) {
 // room is for how many more calls there is room.
 func (k *crew) room() int {
 	room := min(k.AtOnce-k.running, 2*k.AtOnce-k.inHand)
-	if k.shut = room > 0 && (k.store.filled() >= runBelow || !k.Room()); k.shut {
+	if k.shut = room > 0 && (k.store.room().filled >= runBelow || !k.Room()); k.shut {
 		return 0
 	}
 	return max(room, 0)
@@ -216,19 +223,19 @@ func (k *crew) take(m *nats.Msg) {
 		lane, _ := strconv.Atoi(text) // the loop's own
 		switch m.Header.Get("Status") {
 		case "404", "408":
-			k.unheard = time.Time{}
-			k.turns.none(lane)
+			k.unheard[lane] = time.Time{}
+			k.turns.none(lane, time.Now())
 		case "503": // no leader now, or no such lane any more
 			k.turns.failed(lane, time.Now())
-			k.remake(time.Now())
+			k.remake(lane, time.Now())
 		default:
 			k.turns.failed(lane, time.Now())
 		}
 		return
 	}
-	k.unheard = time.Time{}
 	parts := strings.Split(m.Subject, ".")
 	if lane, err := strconv.Atoi(parts[2]); err == nil && lane < Lanes {
+		k.unheard[lane] = time.Time{}
 		k.turns.called(lane)
 	}
 	if k.room() == 0 { // a call that nobody runs must not wait here
@@ -241,15 +248,15 @@ func (k *crew) take(m *nats.Msg) {
 	k.background.Go(func() { h.work(m) })
 }
 
-// remake makes the lanes again when nobody has answered for any of them for long: what
-// the nodes kept may have been lost, and be new.
-func (k *crew) remake(now time.Time) {
+// remake makes the lanes again when nobody has answered for one of them for long: it may
+// have been removed, or what the nodes kept been lost, and be new.
+func (k *crew) remake(lane int, now time.Time) {
 	switch {
-	case k.unheard.IsZero():
-		k.unheard = now
-	case now.Sub(k.unheard) > unheardMost:
-		k.unheard = now
-		k.logger.Warn("nobody answers for the queue's lanes; they are made again", "function", k.Function)
+	case k.unheard[lane].IsZero():
+		k.unheard[lane] = now
+	case now.Sub(k.unheard[lane]) > unheardMost:
+		k.unheard = [Lanes]time.Time{}
+		k.logger.Warn("nobody answers for a lane of the queue; the lanes are made again", "function", k.Function, "lane", lane)
 		k.background.Go(func() {
 			ctx, cancel := context.WithTimeout(k.ending, unheardMost)
 			defer cancel()

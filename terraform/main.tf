@@ -118,10 +118,11 @@ resource "nomad_job" "queue" {
 
   hcl2 {
     vars = merge(local.keyed, local.callbacks, {
-      store  = var.queue.store_mb
-      keep   = local.queue_client.queue_keep
-      cpu    = var.queue.cpu
-      memory = var.queue.memory
+      store      = var.queue.store_mb
+      keep       = local.queue_client.queue_keep
+      kept_share = var.queue.kept_share
+      cpu        = var.queue.cpu
+      memory     = var.queue.memory
     })
   }
 }

@@ -200,13 +200,14 @@ variable "redis" {
 
 variable "queue" {
   description = <<-TEXT
-    The queue of calls that nobody waits for: three nodes on three racks, the disk (MB) of each, how long results stay, and
-    CPU (MHz) and memory (MB) of a node. Without it (enabled = false), calls cannot be queued.
+    The queue of calls that nobody waits for: three nodes on three racks, the disk (MB) of each, how long results stay, the part
+    of what is kept that one tenant may have, and CPU (MHz) and memory (MB) of a node. Without it (enabled = false), calls cannot be queued.
   TEXT
   type = object({
     enabled    = optional(bool, true)
     store_mb   = optional(number, 10240)
     keep_hours = optional(number, 24)
+    kept_share = optional(number, 0.25)
     cpu        = optional(number, 500)
     memory     = optional(number, 512)
   })
@@ -223,6 +224,10 @@ variable "queue" {
   validation {
     condition     = var.queue.keep_hours >= 1 && var.queue.keep_hours <= 720 && floor(var.queue.keep_hours) == var.queue.keep_hours
     error_message = "The queue must keep results for a whole number of hours from 1 to 720."
+  }
+  validation {
+    condition     = var.queue.kept_share >= 0.01 && var.queue.kept_share <= 1
+    error_message = "The queue must let a tenant have a part from 0.01 to 1 of what it keeps."
   }
 }
 

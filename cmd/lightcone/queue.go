@@ -25,6 +25,7 @@ type queueNodeFlags struct {
 	listen, routeListen      string
 	seat, data               string
 	storeMiB, nodes          int
+	keptShare                float64
 	peers, peersService      string
 	certificateFile, keyFile string
 	routePasswordFile        string
@@ -53,6 +54,7 @@ an empty one, in the same seat: the others fill it.`,
 	f.StringVar(&flags.seat, "seat", "0", "the node's `NAME` among them; whoever comes in its place has the same")
 	f.StringVar(&flags.data, "data", "", "`folder` for what it keeps")
 	f.IntVar(&flags.storeMiB, "store-mib", 10_240, "most `MiB` on disk; the queue refuses calls before it is full")
+	f.Float64Var(&flags.keptShare, "kept-share", 0.25, "most that one tenant may have of each kind of thing that is kept, as a `PART` of all: 0.01 to 1; the same for all nodes")
 	f.StringVar(&flags.peers, "peers", "", "`ADDRESSES` of the nodes' route listeners, separated by commas, instead of --peers-service")
 	f.StringVar(&flags.peersService, "peers-service", "", "`NAME` of the route listeners' service in Consul")
 	f.StringVar(&flags.certificateFile, "certificate-file", "", "PEM `file` with the nodes' certificate, for the name "+queue.NodeName)
@@ -69,6 +71,9 @@ func (flags queueNodeFlags) config(logger *slog.Logger) (queue.NodeConfig, error
 	config := queue.NodeConfig{
 		Seat: flags.seat, Dir: flags.data, Listen: flags.listen, User: queueUser,
 		MaxStoreBytes: int64(flags.storeMiB) * mebibyte, Logger: logger.With("component", "node"),
+	}
+	if !(flags.keptShare >= 0.01 && flags.keptShare <= 1) {
+		return config, commandline.Usagef("--kept-share %v: want 0.01 to 1", flags.keptShare)
 	}
 	var err error
 	if config.Password, err = secretFile(flags.client.passwordFile); err != nil {
@@ -121,7 +126,7 @@ func (flags queueNodeFlags) routes() (*queue.RouteConfig, error) {
 // limits divide the node's disk: each of the streams and object stores has a bound of
 // its own, and they are seven; the eighth part is for what JetStream keeps beside.
 func (flags queueNodeFlags) limits() queue.Limits {
-	return queue.Limits{Keep: flags.client.keep, MaxBytes: int64(flags.storeMiB) * mebibyte / 8}
+	return queue.Limits{Keep: flags.client.keep, KeptShare: flags.keptShare, MaxBytes: int64(flags.storeMiB) * mebibyte / 8}
 }
 
 // messenger delivers callbacks; nil without a key to sign them with.

@@ -101,6 +101,7 @@ func TestServicesThatCannotStart(t *testing.T) {
 		{node + " --seat A", "", commandline.NotUnderstood, `seat "A"`},
 		{node + " --data=", "", commandline.NotUnderstood, "want one for what it keeps"},
 		{node + " --store-mib 0", "", commandline.NotUnderstood, "a store of 0 bytes"},
+		{node + " --kept-share 1.5", "", commandline.NotUnderstood, "--kept-share 1.5: want 0.01 to 1"},
 		{node + " --peers a:1", "", commandline.NotUnderstood, "--route-listen (or LIGHTCONE_ROUTE_LISTEN) is missing"},
 		{node + " --route-listen 127.0.0.1:1", "", commandline.NotUnderstood, "--peers and --peers-service: want one of them"},
 		{node + " --route-listen 127.0.0.1:1 --peers a", "", commandline.NotUnderstood, `--peers: "a" is no address`},
