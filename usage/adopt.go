@@ -25,8 +25,6 @@ type AdoptConfig struct {
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
-
-	clock func() time.Time // nil = time.Now
 }
 
 const (
@@ -41,7 +39,7 @@ const (
 
 // Adopter ships what ledgers hold whose processes are gone for good: what the fallen
 // had not brought to the bucket is brought by whoever lives on the same machine. When
-// all of a ledger is there and its hours are closed, its folder is removed. Any number
+// all of a ledger is there, its hours are closed and its folder is removed. Any number
 // of processes may look after one folder: a ledger's lock tells whose it is.
 type Adopter struct {
 	config  AdoptConfig
@@ -65,9 +63,6 @@ func StartAdopter(config AdoptConfig) (*Adopter, error) {
 	}
 	if config.Every == 0 {
 		config.Every = defaultAdoptEvery
-	}
-	if config.clock == nil {
-		config.clock = time.Now
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Adopter{
@@ -97,7 +92,7 @@ func (a *Adopter) Stop(context.Context) error {
 func (a *Adopter) look(ctx context.Context) {
 	defer close(a.ended)
 	for {
-		for _, name := range a.orphans(a.config.clock()) {
+		for _, name := range a.orphans(time.Now()) {
 			if ctx.Err() != nil {
 				return
 			}
@@ -163,7 +158,7 @@ func (a *Adopter) adopt(ctx context.Context, name string) error {
 	l, err := Open(ctx, Config{
 		Dir: dir, Node: node, Bucket: a.config.Bucket,
 		Logger: a.config.Logger.With("ledger", name), Metrics: prometheus.NewRegistry(), // the process's own ledger has the names
-		orphan: func() error { return a.remove(dir) }, lockWait: time.Nanosecond, clock: a.config.clock,
+		orphan: func() error { return a.remove(dir) }, lockWait: time.Nanosecond,
 	})
 	if err != nil {
 		return err

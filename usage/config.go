@@ -27,7 +27,7 @@ type Config struct {
 
 	// orphan is set for a ledger whose process is gone: nothing is appended to it, and it
 	// opens no hour. It is called at the end, with the folder still locked, if the bucket
-	// has all and every hour is closed.
+	// has all of it.
 	orphan   func() error
 	lockWait time.Duration    // for an Adopter to let go of the folder
 	clock    func() time.Time // by which hours are closed

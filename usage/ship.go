@@ -311,8 +311,8 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 }
 
 // closedHours says which hours have ended for this ledger, with all that started in
-// them shipped: those that are over, or all when its own process ends it, which may
-// never be back. The answer holds for this moment.
+// them shipped: those that are over, or all when it ends, for it may never be back. The
+// answer holds for this moment.
 func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -331,6 +331,6 @@ func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 		}
 	}
 	return func(hour int64) bool {
-		return (last && l.config.orphan == nil || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour]
+		return (last || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour]
 	}
 }
