@@ -20,9 +20,11 @@ sample := /usr/share/backgrounds/mate/nature/Garden.jpg
 vcs := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo true || echo false)
 go_build := go build -trimpath -buildvcs=$(vcs)
 
+pack := tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin
+
 staticcheck := go tool -modfile=internal/tools/go.mod staticcheck
 
-.PHONY: help build run test check release cluster drill drill-queue cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
+.PHONY: help build run test check release cluster drill drill-queue drill-usage cluster-down agents bench clean install-build install-run install-test install-cluster install-bench
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +54,7 @@ check: install-build ## Formatting, vet, staticcheck, house rules, module files
 	go mod verify
 
 release: build ## Pack the executables for Nomad to fetch: bin/lightcone.tar.gz, and its SHA-256
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C bin -cf - lightcone lightcone-resize lightcone-billing | gzip -n1 >bin/lightcone.tar.gz
+	$(pack) -cf - lightcone lightcone-resize lightcone-billing | gzip -n1 >bin/lightcone.tar.gz
 	sha256sum bin/lightcone.tar.gz
 
 cluster: install-cluster release agents ## Three racks, Consul, Nomad and all of Lightcone on this machine (as root)
@@ -66,6 +68,10 @@ drill: install-cluster ## Let things go wrong in the cluster under load; ARGS='N
 drill-queue: install-test ## Let things go wrong with three nodes of the queue alone, and judge what its clients saw (as root)
 	@go build -o bin/queuedrill ./queue/drill
 	@bin/queuedrill $(ARGS)
+
+drill-usage: build ## Kill gateways that record calls for a store that fails half its requests, and judge what is stored and billed
+	@go build -o bin/usagedrill ./usage/drill
+	@bin/usagedrill $(ARGS)
 
 cluster-down: ## Stop and remove what `make cluster` made
 	@go build -o bin/cluster ./cluster
@@ -84,6 +90,7 @@ agents: install-build
 	@ln -sf "$$(internal/tools/agent consul)" bin/consul
 	@ln -sf "$$(internal/tools/agent nomad)" bin/nomad
 	@ln -sf "$$(internal/tools/agent versitygw)" bin/versitygw
+	@[ bin/versitygw.tar.gz -nt "$$(readlink bin/versitygw)" ] || $(pack) -hcf - versitygw | gzip -n1 >bin/versitygw.tar.gz
 
 # Not listed: each command installs what it needs, and only what is missing.
 install-build:

@@ -54,7 +54,7 @@ func main() {
 	flag.DurationVar(&s.duration, "duration", 4*time.Second, "length of one measurement of load")
 	flag.IntVar(&s.steady, "steady-calls", 100_000, "calls over which memory is watched")
 	flag.StringVar(&s.out, "out", "bench.json", "file for the figures as JSON")
-	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door,queue")
+	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door,queue,cpu-account")
 	flag.Parse()
 	runtime.GOMAXPROCS(1) // one core of load is plenty; more would spin on cores that are being measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -79,6 +79,7 @@ var sections = []section{
 	{"memory", measureMemory},
 	{"front-door", measureFrontDoor},
 	{"queue", measureQueue},
+	{"cpu-account", measureCPUAccount},
 }
 
 func bench(ctx context.Context, s settings) error {

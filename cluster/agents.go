@@ -45,6 +45,7 @@ type agent struct {
 	Interface     string
 	CPU, Memory   int // what jobs may ask of the host, in MHz and MB
 	Photographs   string
+	Usage, Store  string
 	Secrets       secrets
 }
 
@@ -61,7 +62,7 @@ const (
 func (c *cluster) configure(name, kind string, h host, server bool) (string, error) {
 	a := agent{
 		Host: h, Server: server, Folder: h.folder(), Datacenter: datacenter, ServerAddress: serverAddress,
-		Interface: "eth0", CPU: rackCPU, Memory: rackMemory, Photographs: c.photographs(), Secrets: c.secrets,
+		Interface: "eth0", CPU: rackCPU, Memory: rackMemory, Photographs: c.photographs(), Usage: c.usage(h), Store: c.store(), Secrets: c.secrets,
 	}
 	if h.Rack == "" {
 		a.Interface, a.CPU, a.Memory = bridge, edgeCPU, edgeMemory
@@ -82,6 +83,11 @@ func (c *cluster) configure(name, kind string, h host, server bool) (string, err
 func configOf(name string) string { return filepath.Join(agentsFolder, "config", name+".hcl") }
 
 func (c *cluster) photographs() string { return filepath.Join(c.folder, "photographs") }
+
+// usage is where usage records wait on a host for the bucket, and store is the S3
+// store's folder. Both stay when the cluster goes: the next one brings the records there.
+func (c *cluster) usage(h host) string { return filepath.Join(c.folder, "usage", h.Name) }
+func (c *cluster) store() string       { return filepath.Join(c.folder, "store") }
 
 // The names under which agents are started.
 func consulOn(h host) string { return "consul-" + h.Name }

@@ -112,6 +112,8 @@ func TestLoadCountsWhatItSees(t *testing.T) {
 		case 1:
 			panic(http.ErrAbortHandler)
 		default:
+			w.Header().Set("X-Call-Id", fmt.Sprint(calls.Load()))
+			w.Header().Set("Server-Timing", "queue;dur=0.000, exec;dur=9.912, cpu;dur=7.125")
 		}
 	}))
 	defer server.Close()
@@ -134,6 +136,11 @@ func TestLoadCountsWhatItSees(t *testing.T) {
 	}
 	if failed == 0 || seen.answered+failed != seen.sent || seen.yield() > 60 {
 		t.Errorf("%+v", seen)
+	}
+	for id, cpu := range seen.cpu {
+		if id == "" || cpu != 7.125 {
+			t.Errorf("call %q cost %v ms", id, cpu)
+		}
 	}
 }
 

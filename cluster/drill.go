@@ -22,6 +22,7 @@ type drill struct {
 	name, what string
 	least      float64 // the yield, in percent
 	do         func(*drills, context.Context) error
+	judge      func(*drills, context.Context, *tally) error // what came of the calls, when all have ended; nil = nothing
 }
 
 const (
@@ -35,25 +36,26 @@ const (
 // allDrills in their order: each leaves the region as it found it.
 func allDrills() []drill {
 	return []drill{
-		{"steady", "nothing goes wrong", leastYield, (*drills).nothing},
-		{"gateway-killed", "a gateway is killed; Nomad starts it again", leastYield, (*drills).killGateway},
-		{"leader-killed", "the leading scheduler is killed; another leads", leastYield, (*drills).killLeader},
-		{"rolling-update", "every worker is replaced, one after the other; no call may fail", 100, (*drills).updateWorkers},
-		{"bad-build", "a build that does not start is deployed; Nomad goes back", leastYield, (*drills).deployBadBuild},
-		{"bad-config", "a configuration that is valid and wrong is deployed; Nomad goes back", leastYield, (*drills).deployBadConfig},
-		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", leastYield, (*drills).deployNothing},
-		{"rack-drained", "a rack is drained for maintenance and comes back", leastYield, (*drills).drainRack},
-		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack},
-		{"rack-cut-queued", "the same, while calls are queued: what was accepted ends with a result", leastYield, (*drills).cutRackQueued},
-		{"queue-killed", "each node of the queue is killed in its turn, while calls are queued", leastYield, (*drills).killQueueNodes},
-		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul},
-		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad},
-		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad},
-		{"bulk", "a folder of photographs is resized by a batch", leastYield, (*drills).resizeFolder},
+		{"steady", "nothing goes wrong", leastYield, (*drills).nothing, nil},
+		{"gateway-killed", "a gateway is killed; Nomad starts it again", leastYield, (*drills).killGateway, nil},
+		{"leader-killed", "the leading scheduler is killed; another leads", leastYield, (*drills).killLeader, nil},
+		{"rolling-update", "every worker is replaced, one after the other; no call may fail", 100, (*drills).updateWorkers, nil},
+		{"bad-build", "a build that does not start is deployed; Nomad goes back", leastYield, (*drills).deployBadBuild, nil},
+		{"bad-config", "a configuration that is valid and wrong is deployed; Nomad goes back", leastYield, (*drills).deployBadConfig, nil},
+		{"missing-artifact", "a release that is not there is deployed; Nomad goes back", leastYield, (*drills).deployNothing, nil},
+		{"rack-drained", "a rack is drained for maintenance and comes back", leastYield, (*drills).drainRack, nil},
+		{"rack-cut", "a rack's cable is pulled, and plugged in again after a minute", leastYield, (*drills).cutRack, nil},
+		{"rack-cut-queued", "the same, while calls are queued: what was accepted ends with a result", leastYield, (*drills).cutRackQueued, nil},
+		{"queue-killed", "each node of the queue is killed in its turn, while calls are queued", leastYield, (*drills).killQueueNodes, nil},
+		{"usage-kept", "the S3 store stands still, a gateway is killed and a rack's cable pulled; what was answered is stored and billed, once", leastYield, (*drills).loseUsage, (*drills).judgeUsage},
+		{"consul-away", "Consul's server is away for a minute", leastYield, (*drills).stopConsul, nil},
+		{"nomad-away", "Nomad's server is away for a minute", leastYield, (*drills).stopNomad, nil},
+		{"load-step", "calls for echo come from nothing to a multiple, and go; its workers follow", leastYield, (*drills).stepLoad, nil},
+		{"bulk", "a folder of photographs is resized by a batch", leastYield, (*drills).resizeFolder, nil},
 		// After Consul stood still, no scheduler leads for half a minute: nothing that needs one comes behind these.
-		{"redis-master-killed", "the Redis master is killed, and a key revoked meanwhile", leastYield, (*drills).killRedisMaster},
-		{"redis-away", "all of Redis stands still for 20 s, and a key is revoked meanwhile", leastYield, (*drills).stopRedis},
-		{"identity-away", "all of Redis stands still, and Consul's server, too: who is known is still known", leastYield, (*drills).stopIdentity},
+		{"redis-master-killed", "the Redis master is killed, and a key revoked meanwhile", leastYield, (*drills).killRedisMaster, nil},
+		{"redis-away", "all of Redis stands still for 20 s, and a key is revoked meanwhile", leastYield, (*drills).stopRedis, nil},
+		{"identity-away", "all of Redis stands still, and Consul's server, too: who is known is still known", leastYield, (*drills).stopIdentity, nil},
 	}
 }
 
@@ -160,7 +162,7 @@ func (d *drills) close() {
 }
 
 // drillBound is how long one drill may take.
-const drillBound = 6 * time.Minute
+const drillBound = 10 * time.Minute
 
 func (d *drills) one(ctx context.Context, one drill) result {
 	ctx, cancel := context.WithTimeout(ctx, drillBound)
@@ -178,6 +180,9 @@ func (d *drills) one(ctx context.Context, one drill) result {
 		}
 		return retry.Pause(ctx, leastLoad-time.Since(began))
 	})
+	if err == nil && one.judge != nil {
+		err = one.judge(d, ctx, seen)
+	}
 	if settled := d.settled(ctx); err == nil {
 		err = settled
 	}
@@ -193,7 +198,7 @@ const frontDoorURL = "http://127.0.0.1:8080"
 var deployed = map[string]string{"gateway": "gateway", "worker-resize": "worker", "scheduler": "scheduler", "identity": "identity", "queue": "queue"}
 
 // whole are the least well instances of each service when nothing is wrong.
-var whole = map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1, "identity": 2, "redis": 3, "redis-sentinel": 3, "queue": 3}
+var whole = map[string]int{"gateway": 3, "worker-resize": 3, "scheduler": 3, "front-door": 1, "identity": 2, "redis": 3, "redis-sentinel": 3, "queue": 3, "store": 1}
 
 // settled waits until the region is whole again: no deployment, every instance well.
 func (d *drills) settled(ctx context.Context) error {

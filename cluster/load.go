@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +31,7 @@ type tally struct {
 	sent, answered int
 	latency        *hdrhistogram.Histogram // of the answered, in microseconds
 	failures       map[string]int          // by what was seen instead of a 200
+	cpu            map[string]float64      // what each of the answered cost, in milliseconds, by its id
 }
 
 // yield is the share of the calls that were answered, in percent.
@@ -63,7 +66,7 @@ func (l load) during(ctx context.Context, lead time.Duration, do func() error) (
 
 // run sends calls until ctx ends, and returns when all of them have ended.
 func (l load) run(ctx context.Context) *tally {
-	seen := &tally{latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3), failures: make(map[string]int)}
+	seen := &tally{latency: hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3), failures: make(map[string]int), cpu: make(map[string]float64)}
 	transport := &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second, DisableCompression: true}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: l.patience}
@@ -80,7 +83,7 @@ func (l load) run(ctx context.Context) *tally {
 		}
 		calls.Go(func() {
 			began := time.Now()
-			failure := l.call(client)
+			id, cpu, failure := l.call(client)
 			took := time.Since(began)
 			mu.Lock()
 			defer mu.Unlock()
@@ -90,32 +93,38 @@ func (l load) run(ctx context.Context) *tally {
 				return
 			}
 			seen.answered++
+			seen.cpu[id] = cpu
 			_ = seen.latency.RecordValue(took.Microseconds()) // within the patience, so within its range
 		})
 	}
 }
 
-// call makes one call and says what was seen instead of a 200, "" if nothing.
-func (l load) call(client *http.Client) string {
+// call makes one call and gives its id and its CPU time in milliseconds, or says what was
+// seen instead of a 200.
+func (l load) call(client *http.Client) (id string, cpu float64, failure string) {
 	request, err := http.NewRequest(http.MethodPost, l.url, bytes.NewReader(l.body))
 	if err != nil {
-		return err.Error()
+		return "", 0, err.Error()
 	}
 	request.GetBody = nil // nothing is sent twice
 	request.Header.Set("Authorization", "Bearer "+l.key)
 	response, err := client.Do(request)
 	if err != nil {
-		return reason(err)
+		return "", 0, reason(err)
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, 16<<20))
 	switch {
 	case err != nil:
-		return "the answer broke off"
+		return "", 0, "the answer broke off"
 	case response.StatusCode != http.StatusOK:
-		return fmt.Sprintf("%d %s", response.StatusCode, detail(text))
+		return "", 0, fmt.Sprintf("%d %s", response.StatusCode, detail(text))
 	}
-	return ""
+	_, timing, _ := strings.Cut(response.Header.Get("Server-Timing"), "cpu;dur=")
+	if cpu, err = strconv.ParseFloat(timing, 64); err != nil {
+		return "", 0, "200 without what it cost"
+	}
+	return response.Header.Get("X-Call-Id"), cpu, ""
 }
 
 // detail is the sentence of a problem document: equal ones are counted together.

@@ -13,7 +13,7 @@ import (
 	"lightcone/internal/run"
 )
 
-const usage = `usage: cluster up | drill [NAME...] | down
+const synopsis = `usage: cluster up | drill [NAME...] | down
 
 up      make a whole region on this machine: three racks, Consul, Nomad, Lightcone
 drill   let things go wrong in it under load, and print what callers saw
@@ -33,7 +33,7 @@ func main() {
 
 func act(ctx context.Context, args []string, say io.Writer) error {
 	if len(args) == 0 || len(args) > 1 && args[0] != "drill" {
-		return errors.New(usage)
+		return errors.New(synopsis)
 	}
 	switch args[0] {
 	case "up":
@@ -57,7 +57,7 @@ func act(ctx context.Context, args []string, say io.Writer) error {
 	case "serve-releases": // up starts it
 		return serveReleases()
 	default:
-		return fmt.Errorf("there is no command %q\n%s", args[0], usage)
+		return fmt.Errorf("there is no command %q\n%s", args[0], synopsis)
 	}
 }
 

@@ -14,7 +14,11 @@ import (
 
 // variables are what this machine's region differs in from a real one: few and
 // small workers, and little to carry.
-func variables(r release) map[string]any {
+func (c *cluster) variables(r, s3Server release) (map[string]any, error) {
+	prices, err := os.ReadFile(filepath.Join(c.project, "usage", "billing", "prices.json"))
+	if err != nil {
+		return nil, err
+	}
 	return map[string]any{
 		"release":           map[string]any{"url": r.url, "sha256": r.sha256},
 		"datacenters":       []string{datacenter},
@@ -28,12 +32,15 @@ func variables(r release) map[string]any {
 		"redis":             map[string]any{"memory": 128},
 		"queue":             map[string]any{"store_mb": 1024, "cpu": 200, "memory": 256},
 		"functions": map[string]any{
-			"resize": map[string]any{"floor": 3, "ceiling": 6, "slots": 1, "cpu": 1000, "memory": 256, "memory_max": 2048},
+			// Two slots, for a rack that is lost may have had two of the three workers.
+			"resize": map[string]any{"floor": 3, "ceiling": 6, "slots": 2, "cpu": 1000, "memory": 384, "memory_max": 2048},
 			"echo":   map[string]any{"floor": 0, "ceiling": 4, "slots": 8, "cpu": 200, "memory": 256, "memory_max": 1024, "cold_start": 10},
 		},
 		"front_door": map[string]any{"bind": []string{"127.0.0.1", serverAddress}},
 		"scheduling": map[string]any{"stable_window": "30s", "down_cool_down": "10s", "zero_after": "1m"},
-	}
+		"store":      map[string]any{"server_url": s3Server.url, "server_sha256": s3Server.sha256, "port": storePort},
+		"usage":      map[string]any{"bucket": usageBucket, "prices": string(prices), "shares": len(racks()), "memory": 384},
+	}, nil
 }
 
 // terraform runs the project's Terraform on this cluster.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -17,12 +18,12 @@ type release struct{ url, sha256 string }
 
 var releaseFolder = filepath.Join(agentsFolder, "release")
 
-// publish puts a copy of the archive where the release server finds it, under a
-// name made of its content: two builds can be there at once.
+// publish puts a copy of an archive where the release server finds it, under a
+// name made of its own and its content: two builds can be there at once.
 func publish(archive string) (release, error) {
 	source, err := os.Open(archive)
 	if err != nil {
-		return release{}, fmt.Errorf("the release: %w; `make release` makes it", err)
+		return release{}, fmt.Errorf("what hosts fetch: %w; `make release agents` makes it", err)
 	}
 	defer source.Close()
 	copied, err := os.CreateTemp(releaseFolder, "copying-*")
@@ -39,7 +40,7 @@ func publish(archive string) (release, error) {
 		return release{}, fmt.Errorf("copy the release: %w", err)
 	}
 	sum := hex.EncodeToString(digest.Sum(nil))
-	name := "lightcone-" + sum[:12] + ".tar.gz"
+	name := strings.TrimSuffix(filepath.Base(archive), ".tar.gz") + "-" + sum[:12] + ".tar.gz"
 	return release{url: "http://" + releaseAddress + "/" + name, sha256: sum},
 		os.Rename(copied.Name(), filepath.Join(releaseFolder, name))
 }

@@ -30,13 +30,19 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			return err
 		}
 	}
-	if err := os.MkdirAll(c.photographs(), 0o755); err != nil {
-		return err
+	shared := []string{c.photographs(), c.store()}
+	for _, h := range racks() {
+		shared = append(shared, c.usage(h))
 	}
-	if err := os.Chmod(c.photographs(), 0o777|os.ModeSticky); err != nil { // jobs run as nobody
-		return err
+	for _, folder := range shared {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chmod(folder, 0o777|os.ModeSticky); err != nil { // jobs run as nobody
+			return err
+		}
 	}
-	var published release
+	var published, s3Server release
 	var provisioner *terraform
 	for _, step := range []struct {
 		name string
@@ -54,6 +60,9 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 		{"the release, for the racks to fetch", func() error {
 			var err error
 			if published, err = publish(filepath.Join(c.project, "bin", "lightcone.tar.gz")); err != nil {
+				return err
+			}
+			if s3Server, err = publish(filepath.Join(c.project, "bin", "versitygw.tar.gz")); err != nil {
 				return err
 			}
 			self, err := os.Executable()
@@ -84,8 +93,12 @@ func (c *cluster) up(ctx context.Context, say io.Writer) error {
 			provisioner, err = c.prepare(ctx, say)
 			return err
 		}},
-		{"terraform apply: workers, gateways, front door, scheduler, Redis, queue, identity", func() error {
-			return provisioner.apply(ctx, &milestones{to: say}, variables(published))
+		{"terraform apply: workers, gateways, front door, scheduler, Redis, queue, identity, store, billing", func() error {
+			inputs, err := c.variables(published, s3Server)
+			if err != nil {
+				return err
+			}
+			return provisioner.apply(ctx, &milestones{to: say}, inputs)
 		}},
 		{"the tenant demo and its key", func() error { return c.admitDemo(ctx) }},
 		{"a call through the front door", func() error { return c.awaitCall(ctx) }},
@@ -203,10 +216,14 @@ func (c *cluster) putKeys(ctx context.Context) error {
 	if err := command(ctx, lightcone, "keys", "--out", c.folder); err != nil {
 		return err
 	}
+	variable, err := c.regionKeys()
+	if err != nil {
+		return err
+	}
 	if err := giveToUser(c.folder, os.Getenv); err != nil {
 		return err
 	}
-	return command(ctx, c.nomadProgram, "var", "put", "-address="+nomadURL, "-force", "-in=json", "@"+filepath.Join(c.folder, "keys.json"))
+	return command(ctx, c.nomadProgram, "var", "put", "-address="+nomadURL, "-force", "-in=json", "@"+variable)
 }
 
 // giveToUser makes the folder and the files in it belong to who called sudo: they
@@ -259,10 +276,11 @@ func (c *cluster) greet(say io.Writer) {
 		folder = c.folder
 	}
 	fmt.Fprintf(say, `
-Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the queue, the management plane.
+Lightcone is up: three racks, a load balancer, gateways, workers, schedulers, Redis, the queue, the management plane, an S3 store.
   front door  http://127.0.0.1:8080
   Consul      http://127.0.0.1:8500/ui   (reads without a token; all else with %[1]s/consul.token)
   Nomad       http://127.0.0.1:4646/ui
+  bills       %[1]s/store/buckets/usage: usage records, each hour's bill ten minutes after it is over, and invoices
   statistics  http://127.0.0.1:8404      (HAProxy; metrics below /metrics/SERVICE, password in %[1]s/operator.key)
 Tenants and keys are made on that port, too: export LIGHTCONE_MANAGE_URL=http://127.0.0.1:8404 LIGHTCONE_OPERATOR_KEY_FILE=%[1]s/operator.key
 for bin/lightcone tenant, key and audit. bin/nomad and bin/consul are their commands. make cluster-down stops and removes it all. Try it:

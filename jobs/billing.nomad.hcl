@@ -4,7 +4,10 @@
 #
 #   nomad job run -var-file=… -var usage_bucket='s3://usage?region=…' -var prices="$(cat usage/billing/prices.json)" jobs/billing.nomad.hcl
 #
-# A run again, or a late one (`lightcone-billing run --hour …`), changes nothing that is right.
+# With -var when=asked it is the job billing-hour: it bills an hour at once, or again when late
+# records have come. What is right already is not changed.
+#
+#   nomad job dispatch -meta hour=2026-11-03T14 billing-hour
 
 variable "datacenters" {
   description = "Datacenters to run in."
@@ -36,6 +39,16 @@ variable "usage_bucket" {
   default     = ""
 }
 
+variable "when" {
+  description = "hourly bills every hour when it is over; asked, an hour that is named when the job is dispatched."
+  type        = string
+  default     = "hourly"
+  validation {
+    condition     = contains(["hourly", "asked"], var.when)
+    error_message = "The when must be hourly or asked."
+  }
+}
+
 variable "prices" {
   description = "The price list: the JSON text itself, as in usage/billing/prices.json."
   type        = string
@@ -63,13 +76,26 @@ variable "memory" {
 }
 
 job "billing" {
+  id          = var.when == "hourly" ? "billing" : "billing-hour"
+  name        = var.when == "hourly" ? "billing" : "billing-hour"
   datacenters = var.datacenters
   type        = "batch"
 
-  periodic {
-    crons            = ["10 * * * *"]
-    time_zone        = "UTC"
-    prohibit_overlap = true
+  dynamic "periodic" {
+    for_each = var.when == "hourly" ? [1] : []
+    content {
+      crons            = ["10 * * * *"]
+      time_zone        = "UTC"
+      prohibit_overlap = true
+    }
+  }
+
+  dynamic "parameterized" {
+    for_each = var.when == "asked" ? [1] : []
+    content {
+      payload       = "forbidden"
+      meta_required = ["hour"]
+    }
   }
 
   dynamic "group" {
@@ -129,7 +155,7 @@ job "billing" {
         # The run is the job's id, the share the allocation's index, both from Nomad itself.
         env {
           LIGHTCONE_BILLING_BUCKET  = "${var.usage_bucket}"
-          LIGHTCONE_BILLING_HOUR    = "last"
+          LIGHTCONE_BILLING_HOUR    = var.when == "hourly" ? "last" : "$${NOMAD_META_hour}"
           LIGHTCONE_BILLING_SHARES  = "${var.shares}"
           LIGHTCONE_BILLING_MEMORY  = "${floor(var.memory * 0.6)}"
           LIGHTCONE_BILLING_THREADS = "1"

@@ -69,6 +69,12 @@ variable "usage_bucket" {
   default     = ""
 }
 
+variable "usage_volume" {
+  description = "The host volume in which usage records wait for the bucket."
+  type        = string
+  default     = "usage"
+}
+
 variable "queue_service" {
   description = "The queue nodes' service in Consul; \"\" is for a region without a queue."
   type        = string
@@ -159,8 +165,14 @@ job "gateway" {
       reconcile  = "keep_original"
     }
 
-    ephemeral_disk {
-      size = var.usage_bucket == "" ? 300 : 1500 # the ledger takes 1 GiB at most
+    # Ledgers outlast their processes here: neighbours bring to the bucket what is left.
+    dynamic "volume" {
+      for_each = var.usage_bucket == "" ? [] : [var.usage_volume]
+      labels   = ["usage"]
+      content {
+        type   = "host"
+        source = volume.value
+      }
     }
 
     network {
@@ -220,6 +232,14 @@ job "gateway" {
         }
       }
 
+      dynamic "volume_mount" {
+        for_each = var.usage_bucket == "" ? [] : [var.usage_volume]
+        content {
+          volume      = "usage"
+          destination = "/usage"
+        }
+      }
+
       config {
         command = "local/lightcone"
         args    = ["gateway"]
@@ -245,8 +265,9 @@ job "gateway" {
         LIGHTCONE_QUEUE_CA_FILE       = "${NOMAD_SECRETS_DIR}/queue-ca.pem"
         # What calls used is written down here, until the bucket has it. A rack that heals has it still.
         LIGHTCONE_USAGE_BUCKET    = "${var.usage_bucket}"
-        LIGHTCONE_USAGE_DIR       = var.usage_bucket == "" ? "" : "$${NOMAD_ALLOC_DIR}/data/usage"
+        LIGHTCONE_USAGE_DIR       = var.usage_bucket == "" ? "" : "/usage/gateway-$${NOMAD_ALLOC_ID}"
         LIGHTCONE_USAGE_NODE      = var.usage_bucket == "" ? "" : "gateway-$${NOMAD_ALLOC_ID}"
+        LIGHTCONE_USAGE_ADOPT     = var.usage_bucket == "" ? "" : "/usage"
         LIGHTCONE_CALLBACKS       = "true" # the queue's nodes have a key to sign them with
         LIGHTCONE_CALLBACK_ALLOW  = "${join(",", var.callback_allow)}"
         LIGHTCONE_CALLBACK_FORBID = "${join(",", var.callback_forbid)}"

@@ -16,7 +16,7 @@ locals {
     queue_service = var.queue.enabled ? "queue" : ""
     queue_keep    = "${var.queue.keep_hours}h"
   }
-  ledger = { usage_bucket = var.usage.bucket }
+  ledger = { usage_bucket = var.usage.bucket, usage_volume = var.usage.volume }
   callbacks = {
     callback_allow  = jsonencode(var.callbacks.allowed)
     callback_forbid = jsonencode(var.callbacks.forbidden)
@@ -179,9 +179,24 @@ resource "nomad_job" "scheduler" {
   }
 }
 
-# A periodic job: an apply changes what the next hour's run is, and waits for none.
+# Nobody waits for it: what is not stored yet waits on the disks of gateways and workers.
+resource "nomad_job" "store" {
+  count = var.store != null ? 1 : 0
+
+  jobspec          = file("${local.specifications}/store.nomad.hcl")
+  detach           = false
+  purge_on_destroy = true
+  rerun_if_dead    = true
+
+  hcl2 {
+    vars = merge(local.everywhere, var.store)
+  }
+}
+
+# A job that bills each hour, and one that bills the hour it is asked to: an apply changes
+# what the next run is, and waits for none.
 resource "nomad_job" "billing" {
-  count = var.usage.bucket != "" && var.usage.prices != "" ? 1 : 0
+  for_each = var.usage.bucket != "" && var.usage.prices != "" ? toset(["hourly", "asked"]) : toset([])
 
   jobspec          = file("${local.specifications}/billing.nomad.hcl")
   detach           = true
@@ -189,7 +204,10 @@ resource "nomad_job" "billing" {
   rerun_if_dead    = true
 
   hcl2 {
-    vars = merge(local.released, local.ledger, {
+    vars = merge(local.released, {
+      when         = each.key
+      usage_bucket = var.usage.bucket
+
       prices = var.usage.prices
       shares = var.usage.shares
       memory = var.usage.memory

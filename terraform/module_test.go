@@ -191,6 +191,7 @@ func TestUnusableVariables(t *testing.T) {
 		{`usage={bucket="/a/folder"}`, "The bucket of usage must be a URL"},
 		{`usage={bucket="s3://usage?region=x",prices="prices.json"}`, "The prices must be the text of a price list"},
 		{`usage={prices="{\"versions\":[]}"}`, "name its bucket, too"},
+		{`store={server_url="http://r/versitygw.tar.gz",server_sha256="abc"}`, "64 hexadecimal digits"},
 	} {
 		t.Run(test.variable, func(t *testing.T) {
 			t.Parallel()
@@ -216,7 +217,8 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 	tf := newTerraform(t, ".", "-var=nomad_address="+n.address, "-var="+usableRate, "-var="+usableCPUTime, "-var="+usableRelease)
 	tf.must(t, "validate")
 	tf.must(t, "plan", "-out=planned", "-var="+usualFunctions, `-var=scheduling={zero_after="1m",backlog_age="5s"}`,
-		`-var=usage={bucket="s3://usage?region=eu-central-1",prices="{\"versions\":[]}"}`)
+		`-var=usage={bucket="s3://usage?region=eu-central-1",prices="{\"versions\":[]}",volume="disk"}`,
+		`-var=store={server_url="http://r/versitygw.tar.gz",server_sha256="`+strings.Repeat("0", 64)+`",port=7071}`)
 	saved := tf.show(t)
 	var addresses []string
 	for _, change := range saved.ResourceChanges {
@@ -226,7 +228,7 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		}
 	}
 	slices.Sort(addresses)
-	want := []string{"nomad_job.billing[0]", "nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
+	want := []string{`nomad_job.billing["asked"]`, `nomad_job.billing["hourly"]`, "nomad_job.front_door", "nomad_job.gateway", "nomad_job.identity", "nomad_job.queue[0]", "nomad_job.redis[0]", "nomad_job.resize_bulk", "nomad_job.scheduler", "nomad_job.store[0]", `nomad_job.worker["resize"]`, `nomad_job.worker["thumbs"]`}
 	if !slices.Equal(addresses, want) {
 		t.Errorf("it plans %q, want %q", addresses, want)
 	}
@@ -251,6 +253,10 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.gateway", "queue_keep", "24h"},
 		{"nomad_job.gateway", "usage_bucket", "s3://usage?region=eu-central-1"},
 		{`nomad_job.worker["resize"]`, "usage_bucket", "s3://usage?region=eu-central-1"},
+		{"nomad_job.gateway", "usage_volume", "disk"},
+		{`nomad_job.worker["resize"]`, "usage_volume", "disk"},
+		{"nomad_job.store[0]", "port", "7071"},
+		{"nomad_job.store[0]", "volume", "store"},
 		{`nomad_job.worker["resize"]`, "queue_service", "queue"},
 		{`nomad_job.worker["resize"]`, "redis_service", "redis-sentinel"},
 		{"nomad_job.queue[0]", "store", "10240"},
@@ -259,9 +265,11 @@ func plansTheRealJobs(t *testing.T, n nomad) {
 		{"nomad_job.identity", "count", "2"},
 		{"nomad_job.identity", "redis_service", "redis-sentinel"},
 		{"nomad_job.resize_bulk", "shares", "3"},
-		{"nomad_job.billing[0]", "usage_bucket", "s3://usage?region=eu-central-1"},
-		{"nomad_job.billing[0]", "prices", `{"versions":[]}`},
-		{"nomad_job.billing[0]", "shares", "3"},
+		{`nomad_job.billing["hourly"]`, "usage_bucket", "s3://usage?region=eu-central-1"},
+		{`nomad_job.billing["hourly"]`, "when", "hourly"},
+		{`nomad_job.billing["asked"]`, "prices", `{"versions":[]}`},
+		{`nomad_job.billing["asked"]`, "when", "asked"},
+		{`nomad_job.billing["asked"]`, "shares", "3"},
 	} {
 		if got := variables[test.address][test.variable]; got != test.value {
 			t.Errorf("%s: %s is %v, want %s", test.address, test.variable, got, test.value)

@@ -231,10 +231,12 @@ variable "usage" {
     Where records of what calls used go: the URL of a bucket, such as s3://usage?region=eu-central-1. Without it, none are kept
     and nothing can be billed. Hosts must have the bucket's credentials, or the Nomad variable nomad/jobs the items
     usage_access_key_id and usage_secret_access_key. With prices, the text of a price list such as
-    file("../usage/billing/prices.json"), each hour is billed, in so many shares, with so much memory (MB) for each.
+    file("../usage/billing/prices.json"), each hour is billed, in so many shares, with so much memory (MB) for each. Records wait
+    for the bucket in the host volume that is named.
   TEXT
   type = object({
     bucket = optional(string, "")
+    volume = optional(string, "usage")
     prices = optional(string, "")
     shares = optional(number, 3)
     memory = optional(number, 768)
@@ -252,6 +254,28 @@ variable "usage" {
   validation {
     condition     = var.usage.prices == "" || var.usage.bucket != ""
     error_message = "The prices are for usage that is kept: name its bucket, too."
+  }
+}
+
+variable "store" {
+  description = <<-TEXT
+    An S3 store as a job (jobs/store.nomad.hcl), for a region that tries Lightcone out: where versitygw's archive is, its SHA-256,
+    the host volume with the buckets, the one that is made, the port, and CPU (MHz) and memory (MB). usage.bucket then names it, as in
+    s3://usage?region=eu-central-1&endpoint=http://HOST:7070&use_path_style=true. Production has its provider's (null).
+  TEXT
+  type = object({
+    server_url    = string
+    server_sha256 = string
+    volume        = optional(string, "store")
+    bucket        = optional(string, "usage")
+    port          = optional(number, 7070)
+    cpu           = optional(number, 200)
+    memory        = optional(number, 192)
+  })
+  default = null
+  validation {
+    condition     = var.store == null ? true : can(regex("^(https?|s3|gcs)://.+[.]tar[.]gz$", var.store.server_url)) && can(regex("^[0-9a-f]{64}$", var.store.server_sha256))
+    error_message = "The store's server_url must be the http(s), s3 or gcs address of a .tar.gz, and its server_sha256 must be 64 hexadecimal digits."
   }
 }
 

@@ -206,7 +206,7 @@ func TestALongObjectInS3(t *testing.T) {
 	}
 }
 
-// gauge is a metric's value.
+// gauge is a metric's value; a counter's, too.
 func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -215,7 +215,8 @@ func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	}
 	for _, family := range families {
 		if family.GetName() == name {
-			return family.GetMetric()[0].GetGauge().GetValue()
+			m := family.GetMetric()[0]
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
 	t.Fatalf("there is no metric %s", name)

@@ -24,6 +24,13 @@ type Config struct {
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
+
+	// orphan is set for a ledger whose process is gone: nothing is appended to it, and it
+	// opens no hour. It is called at the end, with the folder still locked, if the bucket
+	// has all and every hour is closed.
+	orphan   func() error
+	lockWait time.Duration    // for an Adopter to let go of the folder
+	clock    func() time.Time // by which hours are closed
 }
 
 const (
@@ -34,6 +41,7 @@ const (
 	defaultSyncEvery = time.Second
 	defaultDisk      = 1 << 30
 	leastSegments    = 4 // in MaxDiskBytes
+	defaultLockWait  = adoptionBound + 5*time.Second
 )
 
 // withDefaults fills in what was left zero.
@@ -52,6 +60,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxDiskBytes == 0 {
 		c.MaxDiskBytes = max(defaultDisk, leastSegments*c.SealBytes)
+	}
+	if c.lockWait == 0 {
+		c.lockWait = defaultLockWait
+	}
+	if c.clock == nil {
+		c.clock = time.Now
 	}
 	return c
 }

@@ -22,7 +22,7 @@ import (
 type Counts struct {
 	Node        string           `json:"node"`
 	Hour        time.Time        `json:"hour"`        // its beginning, UTC
-	Closed      bool             `json:"closed"`      // the hour is over and all of it is in the bucket; a late record opens it again
+	Closed      bool             `json:"closed"`      // all of it is in the bucket, and the hour is over or the node was stopped in order; a late record, or the node's next start in that hour, opens it again
 	Answered    int64            `json:"answered"`    // calls, counted by whoever answers them, not derived from records
 	Recorded    int64            `json:"recorded"`    // the sum of the sequences' rows
 	Torn        int64            `json:"torn"`        // records that were damaged, and are lost: the sum of the sequences'

@@ -137,18 +137,24 @@ func TestAStartLeavesClosedHoursAlone(t *testing.T) {
 	}
 }
 
-// idle says whether all that was appended is in the bucket, counts included.
-func idle(l *Ledger) bool {
+// waiting is how many segments, and records of the one that is written, the bucket
+// does not have.
+func waiting(l *Ledger) int {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	waiting := len(l.closing) + len(l.sealed)
 	if l.active != nil {
 		waiting += int(l.active.count)
 	}
-	l.mu.Unlock()
-	if waiting > 0 {
+	return waiting
+}
+
+// idle says whether all that was appended is in the bucket, counts included.
+func idle(l *Ledger) bool {
+	if waiting(l) > 0 {
 		return false
 	}
-	hours, err := l.tally.due(time.Now(), l.closedHours(time.Now()))
+	hours, err := l.tally.due(time.Now(), l.closedHours(time.Now(), false))
 	return err == nil && len(hours) == 0
 }
 

@@ -48,11 +48,14 @@ func (l *Ledger) releaseReserve() error {
 	return os.Remove(filepath.Join(l.config.Dir, "reserve"))
 }
 
+// numbersFile is in the folder of every ledger.
+const numbersFile = "sequence.json"
+
 // openNumbers reads the ledger's numbers, or begins with the time in microseconds:
 // a node that has lost its disk must not use a number again.
 func openNumbers(dir, node string) (numbers, error) {
 	var n numbers
-	name := filepath.Join(dir, "sequence.json")
+	name := filepath.Join(dir, numbersFile)
 	content, err := os.ReadFile(name)
 	if errors.Is(err, os.ErrNotExist) {
 		first := uint64(time.Now().UnixMicro())
@@ -208,7 +211,7 @@ func (l *Ledger) retire(now time.Time) {
 func (l *Ledger) makeSpare() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.spare == nil && !l.ended {
+	if l.spare == nil && !l.ended && l.config.orphan == nil {
 		l.create()
 	}
 }
@@ -287,7 +290,7 @@ func (l *Ledger) rememberUpTo(last uint64) error {
 	}
 	next := l.numbers
 	next.Last = last
-	if err := writeWhole(filepath.Join(l.config.Dir, "sequence.json"), next); err != nil {
+	if err := writeWhole(filepath.Join(l.config.Dir, numbersFile), next); err != nil {
 		return err
 	}
 	l.numbers = next

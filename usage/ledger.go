@@ -96,16 +96,13 @@ func Open(ctx context.Context, config Config) (*Ledger, error) {
 
 // open is Open for any store.
 func open(config Config, bucket objects) (_ *Ledger, err error) {
-	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
-		return nil, err
-	}
 	l := &Ledger{
 		config: config, store: bucket,
 		wakeKeeper: make(chan struct{}, 1), wakeShipper: make(chan struct{}, 1),
 		asking: make(chan struct{}, 1),
 		quit:   make(chan struct{}), drain: make(chan struct{}), kept: make(chan struct{}), shipped: make(chan struct{}),
 	}
-	if l.lock, err = lockFolder(config.Dir); err != nil {
+	if l.lock, err = lockFolder(config.Dir, config.lockWait); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -134,6 +131,11 @@ func open(config Config, bucket objects) (_ *Ledger, err error) {
 			return nil, err
 		}
 	}
+	if config.orphan == nil { // before the first record: a kill may come before the shipper has looked
+		if err := tally.openHour(config.clock()); err != nil {
+			return nil, err
+		}
+	}
 	if l.metrics, err = newMetrics(config.Metrics, l); err != nil {
 		return nil, err
 	}
@@ -145,17 +147,45 @@ func open(config Config, bucket objects) (_ *Ledger, err error) {
 	return l, nil
 }
 
-// lockFolder makes the folder this process's own, for as long as it lives.
-func lockFolder(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o640)
+// lockFolder makes the folder, if it is missing, and makes it this process's own for as
+// long as it lives. It waits if another has it.
+func lockFolder(dir string, wait time.Duration) (*os.File, error) {
+	for deadline := time.Now().Add(wait); ; time.Sleep(lockPause) {
+		file, err := tryLock(dir)
+		if err == nil || !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
+			return file, err
+		}
+	}
+}
+
+// errLocked says that the folder is not to be had now.
+var errLocked = errors.New("another process has it")
+
+func tryLock(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	name := filepath.Join(dir, "lock")
+	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the folder: %w: another process has it", err), file.Close())
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		var locked, there os.FileInfo
+		if locked, err = file.Stat(); err == nil {
+			there, err = os.Stat(name)
+		}
+		if err == nil && os.SameFile(locked, there) {
+			return file, nil
+		}
+		err = errors.New("it was removed meanwhile") // by an Adopter, which was done with it
 	}
-	return file, nil
+	return nil, errors.Join(fmt.Errorf("lock the folder %s: %w: %w", dir, errLocked, err), file.Close())
 }
+
+// lockPause is between two tries to lock a folder: flock(2) has no time limit.
+const lockPause = 50 * time.Millisecond
 
 // Append keeps a record; r stays the caller's. When it returns nil, the record
 // survives the end of the process, however it comes, and after SyncEvery the
@@ -290,12 +320,21 @@ func (l *Ledger) end(ctx context.Context) error {
 	if left := len(l.sealed) + len(l.aside); left > 0 {
 		failed = fmt.Errorf("usage: %d segments of %d bytes are not in %s: they wait in %s", left, l.disk, l.config.Bucket, l.config.Dir)
 	}
+	settled := l.tally.settled()
+	if failed == nil && !settled && l.config.orphan == nil {
+		failed = fmt.Errorf("usage: what was counted is not in %s: it waits in %s", l.config.Bucket, l.config.Dir)
+	}
 	for _, s := range l.closing {
 		failed = errors.Join(failed, fmt.Errorf("usage: segment %d could not be sealed: it is recovered at the next start", s.sequence), s.drop())
 	}
 	l.mu.Unlock()
 	l.metrics.unregister(l.config.Metrics)
-	failed = errors.Join(failed, l.tally.close(unsealed == 0), l.lock.Close())
+	done := failed == nil && settled && l.config.orphan != nil
+	failed = errors.Join(failed, l.tally.close(unsealed == 0))
+	if done && failed == nil {
+		failed = l.config.orphan()
+	}
+	failed = errors.Join(failed, l.lock.Close())
 	if l.bucket != nil {
 		failed = errors.Join(failed, l.bucket.Close())
 	}

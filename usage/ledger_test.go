@@ -198,6 +198,7 @@ func TestNumbersAreNeverUsedTwice(t *testing.T) {
 func TestOneProcessAFolder(t *testing.T) {
 	t.Parallel()
 	config, _ := configFor(t, t.TempDir())
+	config.lockWait = 100 * time.Millisecond
 	begin(t, config)
 	if _, err := Open(t.Context(), config); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("opened twice: %v", err)

@@ -55,7 +55,7 @@ func (l *Ledger) ship(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.shipOldest(ctx, encoder)
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, time.Now()); err == nil {
+			if err = l.sendCounts(ctx, l.config.clock(), draining); err == nil {
 				if draining {
 					return
 				}
@@ -253,9 +253,15 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 	return err == nil && slices.Equal(a, b), true
 }
 
-// sendCounts brings to the bucket what has changed of the hours' counts.
-func (l *Ledger) sendCounts(ctx context.Context, now time.Time) error {
-	closed := l.closedHours(now)
+// sendCounts brings to the bucket what has changed of the hours' counts; last says
+// that nothing more is appended.
+func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error {
+	closed := l.closedHours(now, last)
+	if l.config.orphan == nil {
+		if err := l.tally.openHour(now); err != nil {
+			return err
+		}
+	}
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
@@ -297,9 +303,10 @@ func (l *Ledger) sendHour(ctx context.Context, hour int64, share Share, sequence
 	return l.store.Write(ctx, key, content)
 }
 
-// closedHours says which hours are over, with all that started in them shipped.
-// The answer holds for this moment.
-func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
+// closedHours says which hours have ended for this ledger, with all that started in
+// them shipped: those that are over, or all when its own process ends it, which may
+// never be back. The answer holds for this moment.
+func (l *Ledger) closedHours(now time.Time, last bool) func(hour int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	waiting := make(map[int64]bool)
@@ -316,5 +323,7 @@ func (l *Ledger) closedHours(now time.Time) func(hour int64) bool {
 			waiting[hour] = true
 		}
 	}
-	return func(hour int64) bool { return now.Sub(hourTime(hour+1)) > settleAfter && !waiting[hour] }
+	return func(hour int64) bool {
+		return (last && l.config.orphan == nil || now.Sub(hourTime(hour+1)) > settleAfter) && !waiting[hour]
+	}
 }

@@ -244,13 +244,40 @@ func (t *tally) path(number int64) string {
 	return filepath.Join(t.dir, hourTime(number).Format(tallyLayout)+".json")
 }
 
-// due are the hours whose counts the bucket does not have as they are, ascending,
-// the present one included; closed says which are over. What was counted in those
-// is brought to its file, and the old ones are forgotten.
+// openHour has the present hour counted, even if no call comes in it. It is written
+// down, so that somebody closes it, should this process be killed.
+func (t *tally) openHour(now time.Time) error {
+	number := hourNumber(now)
+	t.mu.Lock()
+	_, open := t.hours[number]
+	t.hour(number)
+	t.mu.Unlock()
+	if open {
+		return nil
+	}
+	return t.write(number)
+}
+
+// settled says whether the bucket has the counts of every hour, each of them closed.
+func (t *tally) settled() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for number, h := range t.hours {
+		share := t.count(number)
+		share.Closed = true
+		if h.Uploaded != share || h.Sent != len(h.Sequences) {
+			return false
+		}
+	}
+	return true
+}
+
+// due are the hours whose counts the bucket does not have as they are, ascending;
+// closed says which are over. What was counted in those is brought to its file, and the
+// old ones are forgotten.
 func (t *tally) due(now time.Time, closed func(hour int64) bool) (hours []int64, failed error) {
 	var unwritten, old []int64
 	t.mu.Lock()
-	t.hour(hourNumber(now))
 	for number, h := range t.hours {
 		share := t.count(number)
 		if share.Closed = closed(number); share.Closed && h.written != h.Answered {

@@ -85,6 +85,7 @@ client {
     "/usr/lib/x86_64-linux-gnu" = "/usr/lib/x86_64-linux-gnu"
     "/usr/sbin/haproxy"       = "/usr/sbin/haproxy"
     "/usr/bin/dash"           = "/bin/sh"
+    "/usr/bin/mkdir"          = "/usr/bin/mkdir"
     "/usr/bin/mv"             = "/usr/bin/mv"
     "/usr/bin/sleep"          = "/usr/bin/sleep"
     "/usr/bin/timeout"        = "/usr/bin/timeout"
@@ -96,6 +97,19 @@ client {
   host_volume "photographs" {
     path = "{{.Photographs}}"
   }
+{{- if .Host.Rack}}
+
+  # Usage records wait here for the bucket.
+  host_volume "usage" {
+    path = "{{.Usage}}"
+  }
+{{- else}}
+
+  # The S3 store's buckets: usage records, bills, invoices.
+  host_volume "store" {
+    path = "{{.Store}}"
+  }
+{{- end}}
 
   # That Consul or Nomad's servers are away is no reason to stop a task, however
   # long: go on with what was last known.

@@ -47,6 +47,9 @@ func parsedJob(t *testing.T, nomad *jobs.Client, spec string, variables map[stri
 	if strings.Contains(source, `variable "release_url"`) {
 		given["release_url"], given["release_sha256"] = "http://127.0.0.1/lightcone.tar.gz", strings.Repeat("0", 64)
 	}
+	if strings.Contains(source, `variable "server_url"`) {
+		given["server_url"], given["server_sha256"] = "http://127.0.0.1/versitygw.tar.gz", strings.Repeat("0", 64)
+	}
 	maps.Copy(given, variables)
 	job, err := nomad.Parse(t.Context(), source, given)
 	if err != nil {
@@ -190,7 +193,7 @@ func specificationsFit(t *testing.T, nomad *jobs.Client) {
 func terraformFits(t *testing.T, nomad *jobs.Client) {
 	withResize(t)
 	for spec, variables := range map[string]map[string]string{
-		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300", "usage_bucket": "s3://usage?region=eu-central-1", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
+		"gateway":     {"count": "7", "functions": "resize,echo:cold=15s,shout:cold=3s", "max_wait": "1s", "memory": "300", "usage_bucket": "s3://usage?region=eu-central-1", "usage_volume": "disk", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
 		"worker":      {"function": "shout=/bin/true", "floor": "0", "ceiling": "40", "slots": "4", "memory": "464", "cpu": "3000", "cores": "4", "memory_max": "6000", "usage_bucket": "s3://usage?region=eu-central-1"},
 		"queue":       {"store": "50000", "keep": "48h", "cpu": "900", "memory": "700", "callback_allow": `["10.1.0.0/16","fd00::/8"]`, "callback_forbid": `["203.0.113.0/24"]`},
 		"scheduler":   {"count": "5", "policies": terraformPolicies(t)},

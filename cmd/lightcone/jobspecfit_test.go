@@ -86,8 +86,8 @@ func ledgerTakes(flags *ledgerFlags) error {
 	if err := flags.check(); err != nil || !flags.enabled() {
 		return err
 	}
-	if !filepath.IsAbs(flags.dir) {
-		return fmt.Errorf("the ledger's folder %q is none of the allocation's", flags.dir)
+	if !filepath.IsAbs(flags.dir) || flags.adopt != filepath.Dir(flags.dir) {
+		return fmt.Errorf("the ledger's folder %q is none of those in the host's volume, %q", flags.dir, flags.adopt)
 	}
 	reader, err := usage.OpenReader(context.Background(), flags.bucket)
 	if err != nil {

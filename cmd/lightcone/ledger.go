@@ -19,7 +19,7 @@ import (
 
 // ledgerFlags say where a service writes down what calls use.
 type ledgerFlags struct {
-	dir, bucket, node string
+	dir, bucket, node, adopt string
 }
 
 const bucketUsage = "`URL` of the bucket that usage records are brought to: file:///folder, or s3://bucket?region=…&endpoint=…"
@@ -28,6 +28,7 @@ func (l *ledgerFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&l.dir, "usage-dir", "", "`folder` of this process's own for what calls used, until the bucket has it; without it, nothing is written down")
 	f.StringVar(&l.bucket, "usage-bucket", "", bucketUsage+"; needed with --usage-dir")
 	f.StringVar(&l.node, "usage-node", "", "`NAME` of this process among all that write to the bucket, and of whoever takes over its folder; needed with --usage-dir")
+	f.StringVar(&l.adopt, "usage-adopt", "", "`folder` whose folders are those of processes of this machine; what one that is gone for a minute has not brought to the bucket is brought there; for --usage-dir")
 }
 
 func (l *ledgerFlags) enabled() bool { return l.dir != "" }
@@ -35,8 +36,8 @@ func (l *ledgerFlags) enabled() bool { return l.dir != "" }
 // check says what is missing.
 func (l *ledgerFlags) check() error {
 	switch {
-	case l.dir == "" && (l.bucket != "" || l.node != ""):
-		return usagef("--usage-dir (or %s) is missing: --usage-bucket and --usage-node are for it", settingOf("usage-dir"))
+	case l.dir == "" && (l.bucket != "" || l.node != "" || l.adopt != ""):
+		return usagef("--usage-dir (or %s) is missing: --usage-bucket, --usage-node and --usage-adopt are for it", settingOf("usage-dir"))
 	case l.dir != "" && (l.bucket == "" || l.node == ""):
 		return usagef("--usage-bucket or --usage-node (or %s, %s) is missing: --usage-dir needs both", settingOf("usage-bucket"), settingOf("usage-node"))
 	case l.dir != "" && usage.ValidateNode(l.node) != nil:
@@ -76,8 +77,17 @@ func (l *ledgerFlags) start(ctx context.Context, group *run.Group, registry *pro
 	if !l.enabled() {
 		return nil, nil
 	}
-	return startLedger(ctx, group, usage.Config{
-		Dir: l.dir, Bucket: l.bucket, Node: l.node, Logger: logger.With("component", "usage"), Metrics: registry,
+	logger = logger.With("component", "usage")
+	ledger, err := startLedger(ctx, group, usage.Config{Dir: l.dir, Bucket: l.bucket, Node: l.node, Logger: logger, Metrics: registry})
+	if err != nil || l.adopt == "" {
+		return ledger, err
+	}
+	return ledger, group.Start(ctx, "usage of the gone", func(context.Context) (run.Stop, error) {
+		adopter, err := usage.StartAdopter(usage.AdoptConfig{Folder: l.adopt, Bucket: l.bucket, Logger: logger, Metrics: registry})
+		if err != nil {
+			return nil, err
+		}
+		return adopter.Stop, nil
 	})
 }
 

@@ -10,7 +10,12 @@
 //
 // Invariants:
 //   - A process never runs two calls at once, so the difference of its CPU clock
-//     around a call is that call's cost, and killing it costs that call alone.
+//     around a call is that call's cost, and killing it costs that call alone. What
+//     is no call's: its start, its end, and some ten microseconds after each answer
+//     in which it falls asleep, unless the next call comes meanwhile. The kernel
+//     brings the clock of a process that runs on another core up to date at timer
+//     ticks only; functions.Serve makes it do so before each answer, and a function
+//     that is written otherwise may shift up to a tick to its process's next call.
 //   - A call handed to a process ends by its deadline: with an answer, or with
 //     the process killed.
 //   - Every process is confined before its first instruction (see Isolation),

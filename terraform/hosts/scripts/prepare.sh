@@ -28,3 +28,4 @@ for user in consul nomad; do
 	[ -d "/var/lib/$user" ] || install -d -m 750 -o "$user" -g "$user" "/var/lib/$user"
 done
 install -d -m 700 /etc/lightcone /var/lib/lightcone
+install -d -m 1777 /var/lib/lightcone/usage # jobs run as nobody
