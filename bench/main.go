@@ -4,8 +4,9 @@
 // Invariants: a figure is a median over rounds; it is compared with its
 // reference by the ratio within each round, so that a machine that speeds up or
 // slows down between rounds moves both; the references are raw bimg in-process,
-// djpeg and cjpeg, Debian's HAProxy, this disk, and parquet-go and DuckDB alone. Load comes over loopback from this
-// process, on the same cores as what it measures.
+// djpeg and cjpeg, Debian's HAProxy, this disk, the kernel's account, and parquet-go
+// and DuckDB alone. Load comes over loopback from this process, on the same cores as
+// what it measures.
 //
 // It judges nothing: it prints what it saw, as a table and as JSON.
 package main
@@ -63,7 +64,7 @@ func main() {
 	flag.IntVar(&s.steady, "steady-calls", 100_000, "calls over which memory is watched")
 	flag.IntVar(&s.records, "usage-records", 20_000_000, "records of usage in the hour that is billed")
 	flag.StringVar(&s.out, "out", "bench.json", "file for the figures as JSON")
-	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door,queue,cpu-account")
+	flag.StringVar(&s.only, "only", "", "comma-separated sections to run: kernel,end-to-end,hop,overload,memory,front-door,queue,usage,cpu-account")
 	flag.Parse()
 	runtime.GOMAXPROCS(1) // one core of load is plenty; more would spin on cores that are being measured
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -151,7 +151,7 @@ func measureFold(ctx context.Context, s settings, r *report, which, bucket strin
 			if err != nil {
 				return err
 			}
-			batch, err := runBatch(ctx, []string{foldEnv + "=" + string(text)}, self)
+			batch, err := runBatch(ctx, "", []string{foldEnv + "=" + string(text)}, self)
 			if err != nil {
 				return err
 			}
@@ -174,7 +174,7 @@ func measureFold(ctx context.Context, s settings, r *report, which, bucket strin
 func measureHour(ctx context.Context, s settings, r *report, bucket string, hour time.Time) error {
 	const mebi = 1024
 	bill := func(memory int) (batch, error) {
-		done, err := runBatch(ctx, nil, "bin/lightcone-billing", "run", "--bucket", bucket, "--scratch", bucket, "--prices", "usage/billing/prices.json",
+		done, err := runBatch(ctx, bucket, nil, "bin/lightcone-billing", "run", "--bucket", bucket, "--scratch", bucket, "--prices", "usage/billing/prices.json",
 			"--hour", billing.HourText(hour), "--memory", strconv.Itoa(memory))
 		if err == nil && !strings.Contains(done.output, fmt.Sprintf(": %d calls billed of %d records", s.records, s.records)) {
 			err = fmt.Errorf("of %d calls, it billed: %s", s.records, done.output)
@@ -185,7 +185,7 @@ func measureHour(ctx context.Context, s settings, r *report, bucket string, hour
 	if err != nil {
 		return err
 	}
-	var rates, day, most, littleRates, littleMost []float64
+	var rates, day, most, littleRates, littleMost, littleSpilt []float64
 	for range s.rounds {
 		usual, err := bill(usualMemory)
 		if err != nil {
@@ -202,13 +202,14 @@ func measureHour(ctx context.Context, s settings, r *report, bucket string, hour
 		day = append(day, usual.wall.Minutes()*dayRecords/float64(s.records))
 		most = append(most, usual.most/mebi)
 		littleRates = append(littleRates, float64(s.records)/little.cpu.Seconds()/1e6)
-		littleMost = append(littleMost, little.most/mebi)
+		littleMost, littleSpilt = append(littleMost, little.most/mebi), append(littleSpilt, little.spilt/mebi/mebi)
 	}
 	r.add(usageSection, "lightcone-billing run, inspection and all, a core", "M/s", "", rates...)
 	r.add(usageSection, "  a day of 864000000 records at that pace, all cores", "minutes", "minutes", day...)
 	r.add(usageSection, "  the most memory, of 1024 MiB for DuckDB", "MiB", "", most...)
-	r.add(usageSection, "the same with 128 MiB for DuckDB, spilling, a core", "M/s", "", littleRates...)
+	r.add(usageSection, "the same with 128 MiB for DuckDB, a core", "M/s", "", littleRates...)
 	r.add(usageSection, "  the most memory", "MiB", "bounded", littleMost...)
+	r.add(usageSection, "  the most that was spilt to the disk", "MiB", "", littleSpilt...)
 	return nil
 }
 
@@ -224,10 +225,12 @@ type batch struct {
 	cpu    time.Duration
 	wall   time.Duration
 	most   float64 // KiB resident at once
+	spilt  float64 // bytes in the scratch folder at once that did not fit in memory
 }
 
-// runBatch runs a command to its end, and watches its memory.
-func runBatch(ctx context.Context, env []string, name string, args ...string) (batch, error) {
+// runBatch runs a command to its end, and watches its memory and what it spills to a
+// scratch folder, if it has one.
+func runBatch(ctx context.Context, scratch string, env []string, name string, args ...string) (batch, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	command := exec.CommandContext(ctx, name, args...)
@@ -246,7 +249,7 @@ func runBatch(ctx context.Context, env []string, name string, args ...string) (b
 	for {
 		select {
 		case <-ticker.C:
-			done.most = max(done.most, peakKiB(command.Process.Pid))
+			done.most, done.spilt = max(done.most, peakKiB(command.Process.Pid)), max(done.spilt, spilt(scratch))
 		case err := <-ended:
 			if err != nil {
 				return batch{}, errors.Join(fmt.Errorf("%s %s: %s", name, strings.Join(args, " "), complaints.String()), err)
@@ -256,6 +259,20 @@ func runBatch(ctx context.Context, env []string, name string, args ...string) (b
 			return done, nil
 		}
 	}
+}
+
+// spilt is how many bytes lightcone-billing has in a scratch folder for want of memory.
+func spilt(scratch string) (bytes float64) {
+	if scratch == "" {
+		return 0
+	}
+	files, _ := filepath.Glob(filepath.Join(scratch, "lightcone-billing-spill-*", "*")) // the pattern is well-formed
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			bytes += float64(info.Size())
+		}
+	}
+	return bytes
 }
 
 // peakKiB is the most that a process has had resident since it began; 0 once it has ended.
