@@ -35,10 +35,11 @@ func measureBilling(ctx context.Context, s settings, r *report, dir string) erro
 	hour := time.Now().UTC().Truncate(time.Hour).Add(-2 * time.Hour)
 	bucket := filepath.Join(dir, "bucket")
 	fmt.Printf("  (an hour of %d records, in objects of %d by %d nodes)\n", s.records, objectRecords, usageNodes)
-	if err := makeHour(ctx, bucket, hour, s.records, 0); err != nil {
+	calls, err := makeHour(ctx, bucket, hour, s.records, 0)
+	if err != nil {
 		return err
 	}
-	if err := measureFold(ctx, s, r, "", bucket, hour); err != nil {
+	if err := measureFold(ctx, s, r, "", bucket, hour, calls); err != nil {
 		return err
 	}
 	if err := measureHour(ctx, s, r, bucket, hour); err != nil {
@@ -48,18 +49,19 @@ func measureBilling(ctx context.Context, s settings, r *report, dir string) erro
 	if err := os.RemoveAll(bucket); err != nil {
 		return err
 	}
-	if err := makeHour(ctx, copied, hour, s.records, 100); err != nil {
+	if calls, err = makeHour(ctx, copied, hour, s.records, 100); err != nil {
 		return err
 	}
-	return measureFold(ctx, s, r, ", 1 % stored twice", copied, hour)
+	return measureFold(ctx, s, r, ", 1 % stored twice", copied, hour, calls)
 }
 
 // makeHour fills a bucket with the objects that the ledgers of some nodes would ship.
-// Of as many records as oneIn says, one is there once more; 0 means none.
-func makeHour(ctx context.Context, folder string, hour time.Time, records, oneIn int) error {
+// Of as many records as oneIn says, one is there once more; 0 means none. It returns how
+// many calls they are of.
+func makeHour(ctx context.Context, folder string, hour time.Time, records, oneIn int) (calls int, err error) {
 	bucket, err := store.Open(ctx, folder)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer bucket.Close()
 	random, encoder := rand.New(rand.NewPCG(3, 4)), usage.NewEncoder()
@@ -69,7 +71,10 @@ func makeHour(ctx context.Context, folder string, hour time.Time, records, oneIn
 	for i := range objects {
 		slot := time.Hour * time.Duration(i/usageNodes) / time.Duration(slots)
 		next := time.Hour * time.Duration(i/usageNodes+1) / time.Duration(slots)
-		rows := append(again, rowsOf(random, hour.Add(slot), hour.Add(next), min(objectRecords, records-i*objectRecords)-len(again))...)
+		size := min(objectRecords, records-i*objectRecords)
+		again = again[:min(len(again), size)]
+		calls += size - len(again)
+		rows := append(again, rowsOf(random, hour.Add(slot), hour.Add(next), size-len(again))...)
 		again = nil
 		for at := oneIn; oneIn > 0 && at < len(rows); at += oneIn {
 			again = append(again, rows[at])
@@ -77,13 +82,13 @@ func makeHour(ctx context.Context, folder string, hour time.Time, records, oneIn
 		object := usage.Object{Node: fmt.Sprint("gw-", i%usageNodes), Hour: hour, Sequence: uint64(i)}
 		var content bytes.Buffer
 		if _, err := encoder.Encode(&content, object, slices.Values(rows)); err != nil {
-			return err
+			return 0, err
 		}
 		if err := bucket.Write(ctx, object.Key(), content.Bytes()); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return calls, nil
 }
 
 // foldEnv makes this program fold an hour's objects on one core, as package
@@ -135,7 +140,7 @@ func serveFold(text string) error {
 	return json.NewEncoder(os.Stdout).Encode(done)
 }
 
-func measureFold(ctx context.Context, s settings, r *report, which, bucket string, hour time.Time) error {
+func measureFold(ctx context.Context, s settings, r *report, which, bucket string, hour time.Time, calls int) error {
 	files, err := filepath.Glob(filepath.Join(bucket, filepath.FromSlash(usage.HourPrefix(hour)), "node=*", "*.parquet"))
 	if err != nil {
 		return err
@@ -156,8 +161,11 @@ func measureFold(ctx context.Context, s settings, r *report, which, bucket strin
 				return err
 			}
 			var done folding
-			if err := json.Unmarshal([]byte(batch.output), &done); err != nil || done.Calls == 0 {
+			if err := json.Unmarshal([]byte(batch.output), &done); err != nil {
 				return fmt.Errorf("a fold said %q: %w", batch.output, err)
+			}
+			if want := []int{s.records, calls}[i]; done.Calls != int64(want) {
+				return fmt.Errorf("a fold counted %d calls, want %d", done.Calls, want)
 			}
 			rates[i] = append(rates[i], float64(s.records)/done.CPU.Seconds()/1e6)
 		}
