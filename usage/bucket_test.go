@@ -244,7 +244,7 @@ func TestAFolderWithManyNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := OpenReader(t.Context(), config.Bucket)
+	r, err := OpenReader(t.Context(), config.Bucket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

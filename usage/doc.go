@@ -19,6 +19,7 @@
 //
 //	usage/dt=2026-11-28/hour=09/node=gw-1/00001795871340878073.parquet
 //	counts/dt=2026-11-28/hour=09/node=gw-1.json
+//	open/node=gw-1.json
 //
 // The first is one segment's records that started in one hour, in Parquet with zstd
 // (Row has the columns, Object the name). A segment with several hours is as many
@@ -27,7 +28,8 @@
 // its disk uses no number again. The file's metadata says lightcone.node, lightcone.seq,
 // lightcone.rows and lightcone.version. The second is what the node counted (Counts),
 // by which answered = stored = billed is checked and a difference named; it is
-// written for every hour in which the ledger was open.
+// written for every hour in which the ledger was open. The third is there while the
+// node may hold records that the bucket does not have.
 //
 // In the ledger's folder: NUMBER.segment (frame.go has the format), sequence.json (the
 // numbers), answered (a mapped page of calls answered by hour), counts/ (a file an hour,

@@ -11,9 +11,10 @@ import (
 const hourLayout = "dt=2006-01-02/hour=15"
 
 var (
-	nodePattern   = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
-	objectPattern = regexp.MustCompile(`^usage/(dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/hour=[0-9]{2})/node=([a-z0-9-]{1,63})/([0-9]{20})\.parquet$`)
-	countsPattern = regexp.MustCompile(`^counts/(dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/hour=[0-9]{2})/node=([a-z0-9-]{1,63})\.json$`)
+	nodePattern     = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+	objectPattern   = regexp.MustCompile(`^usage/(dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/hour=[0-9]{2})/node=([a-z0-9-]{1,63})/([0-9]{20})\.parquet$`)
+	presencePattern = regexp.MustCompile(`^open/node=([a-z0-9-]{1,63})\.json$`)
+	countsPattern   = regexp.MustCompile(`^counts/(dt=[0-9]{4}-[0-9]{2}-[0-9]{2}/hour=[0-9]{2})/node=([a-z0-9-]{1,63})\.json$`)
 )
 
 // ValidateNode says whether a node may be called so: 1 to 63 lower-case letters,
@@ -76,4 +77,18 @@ func ParseCountsKey(key string) (node string, hour time.Time, ok bool) {
 	}
 	hour, err := time.Parse(hourLayout, parts[1])
 	return parts[2], hour, err == nil
+}
+
+// presencePrefix is what the keys of the nodes' words begin with that they are there.
+const presencePrefix = "open/"
+
+func presenceKey(node string) string { return presencePrefix + "node=" + node + ".json" }
+
+// parsePresenceKey reads such a key; ok is false for any other.
+func parsePresenceKey(key string) (node string, ok bool) {
+	parts := presencePattern.FindStringSubmatch(key)
+	if parts == nil {
+		return "", false
+	}
+	return parts[1], true
 }

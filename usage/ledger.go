@@ -55,7 +55,9 @@ type Ledger struct {
 	sealAgain    time.Time // not before
 
 	asking  chan struct{} // full while Totals reads
-	encoded bytes.Buffer  // an object; the shipper's
+	encoded bytes.Buffer  // an object; the shipper's, as what follows
+
+	announced presence // as the bucket has it
 
 	wakeKeeper, wakeShipper chan struct{}
 	quit                    chan struct{} // closed to end the keeper

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"lightcone"
 	"lightcone/usage/store"
 )
@@ -15,8 +17,22 @@ import (
 // called from any goroutine.
 type Reader struct {
 	store listing
+	bills Bills // nil: every record is read
 	close func() error
 	most  int // call ids held at once
+}
+
+// Bills know what hours came to that have been billed.
+type Bills interface {
+	// Billed is what a tenant's calls ("" = every tenant's) of an hour came to by its bill;
+	// ok is false if there is no bill that says it of all its objects.
+	Billed(ctx context.Context, tenant lightcone.TenantID, hour time.Time) (billed Billed, ok bool, err error)
+}
+
+// Billed is what an hour's bill says.
+type Billed struct {
+	Objects []string // whose records it is of, by key, ascending
+	Sums    []Sum
 }
 
 // listing is the bucket, as the reader needs it: a store.Bucket, but in tests.
@@ -32,13 +48,18 @@ const (
 	mostPasses = 1 << 10
 )
 
-// OpenReader opens a bucket as Config.Bucket names it.
-func OpenReader(ctx context.Context, bucket string) (*Reader, error) {
+// OpenReader opens a bucket as Config.Bucket names it. billed makes what knows its
+// bills; nil, and every record is read.
+func OpenReader(ctx context.Context, bucket string, billed func(*store.Bucket) Bills) (*Reader, error) {
 	b, err := store.Open(ctx, bucket)
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	return &Reader{store: b, close: b.Close, most: defaultMostCalls}, nil
+	r := &Reader{store: b, close: b.Close, most: defaultMostCalls}
+	if billed != nil {
+		r.bills = billed(b)
+	}
+	return r, nil
 }
 
 // Close lets go of the bucket.
@@ -55,9 +76,11 @@ func (d Damaged) Error() string {
 
 // Sum adds up a tenant's calls ("" = every tenant's) that started in the period, by
 // tenant and function, from all objects but those of the segments in except (by
-// node; see Covered). A call that is in several objects of an hour counts once, as it
-// stands in the first by key. Memory is bounded: one object at a time, and as many call ids as
-// the reader holds; an hour with more is read several times, a part of the ids each.
+// node; see Covered). A call that is in several objects of an hour counts once. An hour
+// whose bill is of all these objects is taken from it; of any other, the records are read:
+// then a call counts as it stands in the first object by key. Memory is bounded: one
+// object at a time, and as many call ids as the reader holds; an hour with more is read
+// several times, a part of the ids each.
 //
 // A Damaged error comes with the sums of what could be read; any other error
 // without sums. A key that no ledger writes is passed over.
@@ -71,20 +94,17 @@ func (r *Reader) Sum(ctx context.Context, tenant lightcone.TenantID, period Peri
 	}
 	all := make(sums)
 	var damaged Damaged
-	for hour := HourOf(period.From); hour.Before(period.To); hour = hour.Add(time.Hour) {
-		var found []Object
-		err := r.store.List(ctx, HourPrefix(hour), func(listed store.Object) error {
-			if o, ok := ParseObject(listed.Key); ok && !left[o.Node][o.Sequence] {
-				found = append(found, o)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("usage: add up %s: %w", hour.Format(time.RFC3339), err)
+	hours, err := r.look(ctx, tenant, period, left)
+	if err != nil {
+		return nil, err
+	}
+	for _, hour := range hours {
+		for _, s := range hour.billed {
+			all.of(string(s.Tenant), string(s.Function)).add(s.Calls, int64(s.CPU), s.BytesIn, s.BytesOut)
 		}
-		bad, err := r.sumHour(ctx, tenant, found, all)
+		bad, err := r.sumHour(ctx, tenant, hour.unbilled, all)
 		if err != nil {
-			return nil, fmt.Errorf("usage: add up %s: %w", hour.Format(time.RFC3339), err)
+			return nil, fmt.Errorf("usage: add up %s: %w", hour.start.Format(time.RFC3339), err)
 		}
 		damaged = append(damaged, bad...)
 	}
@@ -92,6 +112,65 @@ func (r *Reader) Sum(ctx context.Context, tenant lightcone.TenantID, period Peri
 		return all.sorted(), damaged
 	}
 	return all.sorted(), nil
+}
+
+// readHour is an hour as it is to be added up: by its bill or by its objects.
+type readHour struct {
+	start    time.Time
+	billed   []Sum
+	unbilled []Object
+}
+
+// hoursAtOnce are looked at, since each costs a few round trips and a month has 720.
+const hoursAtOnce = 16
+
+// look lists a period's hours, and takes from their bills what these are good for.
+func (r *Reader) look(ctx context.Context, tenant lightcone.TenantID, period Period, left map[string]map[uint64]bool) ([]readHour, error) {
+	var hours []readHour
+	for start := HourOf(period.From); start.Before(period.To); start = start.Add(time.Hour) {
+		hours = append(hours, readHour{start: start})
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(hoursAtOnce)
+	for i := range hours {
+		group.Go(func() error {
+			if err := r.lookAt(groupCtx, tenant, &hours[i], left); err != nil {
+				return fmt.Errorf("usage: add up %s: %w", hours[i].start.Format(time.RFC3339), err)
+			}
+			return nil
+		})
+	}
+	return hours, group.Wait()
+}
+
+// lookAt lists an hour's objects first: what comes later is in no bill either that it
+// then believes. A bill may be of more objects than there are: old ones are archived.
+func (r *Reader) lookAt(ctx context.Context, tenant lightcone.TenantID, hour *readHour, left map[string]map[uint64]bool) error {
+	err := r.store.List(ctx, HourPrefix(hour.start), func(listed store.Object) error {
+		if o, ok := ParseObject(listed.Key); ok && !left[o.Node][o.Sequence] {
+			hour.unbilled = append(hour.unbilled, o)
+		}
+		return nil
+	})
+	if err != nil || r.bills == nil {
+		return err
+	}
+	billed, ok, err := r.bills.Billed(ctx, tenant, hour.start)
+	if err != nil || !ok {
+		return err
+	}
+	for _, o := range hour.unbilled {
+		if _, known := slices.BinarySearch(billed.Objects, o.Key()); !known {
+			return nil // it came after the bill
+		}
+	}
+	for _, key := range billed.Objects {
+		if o, _ := ParseObject(key); left[o.Node][o.Sequence] {
+			return nil // it is told of by its node
+		}
+	}
+	hour.billed, hour.unbilled = billed.Sums, nil
+	return nil
 }
 
 // errTooMany says that a part of an hour has more calls than may be held.

@@ -24,6 +24,8 @@ type objects interface {
 	// Read reads an object of at most so many bytes; its error is store.ErrNotFound if
 	// there is none.
 	Read(ctx context.Context, key string, most int64) ([]byte, error)
+	// Delete removes an object; one that is not there is no error.
+	Delete(ctx context.Context, key string) error
 }
 
 // errTaken is about an object that is there with other records than the segment's
@@ -53,9 +55,16 @@ func (l *Ledger) ship(ctx context.Context) {
 	defer ticker.Stop()
 	draining := false
 	for ctx.Err() == nil {
-		err := l.shipOldest(ctx, encoder)
+		err := l.appear(ctx, l.config.clock())
+		if err == nil {
+			err = l.shipOldest(ctx, encoder)
+		}
 		if errors.Is(err, errNothing) {
-			if err = l.sendCounts(ctx, l.config.clock(), draining); err == nil {
+			err = l.sendCounts(ctx, l.config.clock(), draining)
+			if err == nil && draining {
+				err = l.withdraw(ctx)
+			}
+			if err == nil {
 				if draining {
 					return
 				}
@@ -257,11 +266,6 @@ func sameRows(existing, content []byte, o Object) (same, readable bool) {
 // that nothing more is appended.
 func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error {
 	closed := l.closedHours(now, last)
-	if l.config.orphan == nil {
-		if err := l.tally.openHour(now); err != nil {
-			return err
-		}
-	}
 	hours, err := l.tally.due(now, closed)
 	if err != nil {
 		return err
@@ -269,6 +273,9 @@ func (l *Ledger) sendCounts(ctx context.Context, now time.Time, last bool) error
 	for _, hour := range hours {
 		share, sequences := l.tally.part(hour)
 		share.Closed = closed(hour)
+		if err := l.tally.opens(hour, share); err != nil {
+			return err
+		}
 		if err := l.sendHour(ctx, hour, share, sequences); err != nil {
 			return err
 		}

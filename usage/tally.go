@@ -324,6 +324,22 @@ func (t *tally) part(number int64) (Share, []SequenceCount) {
 	return share, slices.Clone(t.hours[number].Sequences)
 }
 
+// opens notes, before the bucket is told, that an hour which it has as closed is not: a
+// record came late, or the clock went back. The next process must not believe otherwise.
+func (t *tally) opens(number int64, share Share) error {
+	t.mu.Lock()
+	h := t.hour(number)
+	again := h.Uploaded.Closed && !share.Closed
+	if again {
+		h.Uploaded, h.Sent = Share{}, -1
+	}
+	t.mu.Unlock()
+	if !again {
+		return nil
+	}
+	return t.write(number)
+}
+
 // sent notes what the bucket now has of an hour; of one that is closed, for the next
 // process as well.
 func (t *tally) sent(number int64, share Share, sequences int) error {

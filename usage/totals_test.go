@@ -40,7 +40,7 @@ func TestShippedAndUnshippedAddUp(t *testing.T) {
 		all[i].Start = all[i].Start.Add(time.Duration(i%3-1) * time.Hour)
 	}
 	period := HoursOf(past, past.Add(time.Hour))
-	r, err := OpenReader(t.Context(), config.withDefaults().Bucket)
+	r, err := OpenReader(t.Context(), config.withDefaults().Bucket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/retry"
 	"lightcone/usage/billing"
 )
@@ -28,13 +29,13 @@ Objects that are damaged or foreign are named, and left where they are; the rest
 billed, and the exit code is 1.`,
 		Example: `  lightcone-billing run --bucket lightcone-data/usage/store --prices usage/billing/prices.json --hour 2026-11-03T14
   lightcone-billing run --bucket 's3://usage?region=eu-central-1' --prices usage/billing/prices.json --month 2026-11`,
-		Args: noArguments,
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := flags.complete(command); err != nil {
 				return err
 			}
 			if (flags.hour == "") == (flags.month == "") {
-				return usagef("want either --hour or --month")
+				return commandline.Usagef("want either --hour or --month")
 			}
 			list, text, err := flags.priceList()
 			if err != nil {
@@ -71,7 +72,7 @@ func (f *flags) hoursToBill(ctx context.Context, region billing.Region) ([]time.
 	}
 	month, err := billing.ParseMonth(f.month)
 	if err != nil {
-		return nil, time.Time{}, usagef("--month: %w", err)
+		return nil, time.Time{}, commandline.Usagef("--month: %w", err)
 	}
 	hours, err := region.HoursToBill(ctx, month)
 	return hours, month, err
@@ -81,7 +82,7 @@ func newEstimateCommand(flags *flags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "estimate",
 		Short: "Say the most that an hour can come to, quickly, and write nothing",
-		Args:  noArguments,
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := flags.complete(command); err != nil {
 				return err
@@ -116,7 +117,7 @@ func newMapCommand(flags *flags) *cobra.Command {
 		Long: `Fold one share of an hour's calls. A scheduler starts as many of these as there are
 shares, each with its own share (in Nomad, NOMAD_ALLOC_INDEX) and all with the same
 run, and one reduce.`,
-		Args: noArguments,
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			hour, err := flags.completeRun(command)
 			if err != nil {
@@ -145,7 +146,7 @@ func newReduceCommand(flags *flags) *cobra.Command {
 		Long: `Add up the shares that the mappers of the same run have folded. It waits for them; a
 share that has not come by then, or is of other objects than there are now, it folds
 by itself.`,
-		Args: noArguments,
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			hour, err := flags.completeRun(command)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 	"lightcone/usage/billing"
 	"lightcone/usage/billing/duckdb"
@@ -69,18 +70,18 @@ func (f *flags) complete(command *cobra.Command) error {
 		for _, variable := range variables {
 			if value := f.getenv(variable); flag != nil && value != "" && !flag.Changed {
 				if err := command.Flags().Set(name, value); err != nil {
-					return usagef("the environment variable %s: %w", variable, err)
+					return commandline.Usagef("the environment variable %s: %w", variable, err)
 				}
 			}
 		}
 	}
 	switch {
 	case f.bucket == "":
-		return usagef("--bucket (or $%s) is missing", settings["bucket"][0])
+		return commandline.Usagef("--bucket (or $%s) is missing", settings["bucket"][0])
 	case f.memory < leastMemory:
-		return usagef("--memory %d: want at least %d", f.memory, leastMemory)
+		return commandline.Usagef("--memory %d: want at least %d", f.memory, leastMemory)
 	case f.threads < 1:
-		return usagef("--threads %d: want at least 1", f.threads)
+		return commandline.Usagef("--threads %d: want at least 1", f.threads)
 	}
 	return nil
 }
@@ -91,7 +92,7 @@ func (f *flags) completeRun(command *cobra.Command) (hour time.Time, err error) 
 		return time.Time{}, err
 	}
 	if f.run == "" {
-		return time.Time{}, usagef("--run (or $%s) is missing", settings["run"][0])
+		return time.Time{}, commandline.Usagef("--run (or $%s) is missing", settings["run"][0])
 	}
 	f.run = strings.ReplaceAll(f.run, "/", ".") // a periodic job's id has one
 	return f.theHour()
@@ -105,10 +106,10 @@ func (f *flags) theHour() (time.Time, error) {
 	}
 	hour, err := billing.ParseHour(f.hour)
 	if err != nil {
-		return time.Time{}, usagef("--hour: %w", err)
+		return time.Time{}, commandline.Usagef("--hour: %w", err)
 	}
 	if hour.After(current) {
-		return time.Time{}, usagef("--hour %s has not begun: it is %s now", f.hour, billing.HourText(current))
+		return time.Time{}, commandline.Usagef("--hour %s has not begun: it is %s now", f.hour, billing.HourText(current))
 	}
 	return hour, nil
 }
@@ -116,7 +117,7 @@ func (f *flags) theHour() (time.Time, error) {
 // priceList reads the prices.
 func (f *flags) priceList() (*billing.PriceList, []byte, error) {
 	if f.prices == "" {
-		return nil, nil, usagef("--prices (or $%s) is missing", settings["prices"][0])
+		return nil, nil, commandline.Usagef("--prices (or $%s) is missing", settings["prices"][0])
 	}
 	text, err := os.ReadFile(f.prices)
 	if err != nil {

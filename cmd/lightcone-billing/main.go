@@ -12,73 +12,19 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"lightcone/cmd/internal/commandline"
 )
 
-const (
-	exitOK     = 0
-	exitFailed = 1
-	exitUsage  = 2
-)
-
-func main() { os.Exit(execute(newRoot(os.Getenv, time.Now), os.Args[1:])) }
+func main() { os.Exit(commandline.Execute(newRoot(os.Getenv, time.Now), os.Args[1:])) }
 
 func newRoot(getenv func(string) string, now func() time.Time) *cobra.Command {
-	root := &cobra.Command{
-		Use:           "lightcone-billing",
-		Short:         "Makes bills and invoices of usage records",
-		SilenceUsage:  true, // a failure is one sentence, not a page
-		SilenceErrors: true, // execute prints them
-		Args:          cobra.ArbitraryArgs,
-		RunE: func(command *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("there is no command %q", args[0])
-			}
-			return command.Help()
-		},
-	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%w", err) })
+	root := commandline.NewRoot("lightcone-billing", "Makes bills and invoices of usage records")
 	flags := &flags{getenv: getenv, now: now}
 	root.AddCommand(newRunCommand(flags), newEstimateCommand(flags), newMapCommand(flags), newReduceCommand(flags))
 	return root
-}
-
-// execute runs the command line, tells what failed, and picks the exit code.
-func execute(root *cobra.Command, args []string) int {
-	root.SetArgs(args)
-	command, err := root.ExecuteC()
-	var usage *usageError
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &usage):
-		fmt.Fprintf(root.ErrOrStderr(), "lightcone-billing: %v\nRun `%s --help` for what it takes.\n", err, command.CommandPath())
-		return exitUsage
-	default:
-		fmt.Fprintf(root.ErrOrStderr(), "lightcone-billing: %v\n", err)
-		return exitFailed
-	}
-}
-
-// usageError is a command line that was not understood.
-type usageError struct{ err error }
-
-func (u *usageError) Error() string { return u.err.Error() }
-
-func (u *usageError) Unwrap() error { return u.err }
-
-// usagef is a usage error, formatted like fmt.Errorf.
-func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
-
-// noArguments refuses what is neither a command nor a flag.
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("the argument %q is one too many", args[0])
-	}
-	return nil
 }

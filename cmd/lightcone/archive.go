@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 	"lightcone/usage/archive"
 	"lightcone/usage/billing"
@@ -24,7 +25,7 @@ func newArchiveCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "archive",
 		Short: "Keep old usage records in cold storage, verify them, and bring them back",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	command.PersistentFlags().StringVar(&flags.bucket, "bucket", "", "where usage and bills are: a `folder`, file:///path or s3://bucket?region=…")
@@ -37,7 +38,7 @@ func newArchiveCommand() *cobra.Command {
 // with opens both buckets, until do has returned or a signal has come.
 func (f *archiveFlags) with(command *cobra.Command, do func(context.Context, archive.Archive) error) (err error) {
 	if f.bucket == "" || f.archive == "" || f.bucket == f.archive {
-		return usagef("want --bucket and --archive, and two different ones")
+		return commandline.Usagef("want --bucket and --archive, and two different ones")
 	}
 	ctx, release := run.UntilSignal(command.Context())
 	defer release()
@@ -59,10 +60,10 @@ func newArchiveMoveCommand(flags *archiveFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "move",
 		Short: "Move records that are billed and older than some days to the archive",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if days < 1 {
-				return usagef("--older-than %d: want at least 1 day", days)
+				return commandline.Usagef("--older-than %d: want at least 1 day", days)
 			}
 			return flags.with(command, func(ctx context.Context, a archive.Archive) error {
 				now := time.Now()
@@ -110,7 +111,7 @@ func newArchiveVerifyCommand(flags *archiveFlags) *cobra.Command {
 		Long: `Read the whole archive, and check that no manifest is missing, altered or out of its
 place, and that every object is there and the one that was moved. Note the digest that
 is printed: an archive that somebody made anew as a whole has another.`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.with(command, func(ctx context.Context, a archive.Archive) error {
 				found, err := a.Verify(ctx)
@@ -135,11 +136,11 @@ func newArchiveRestoreCommand(flags *archiveFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "restore",
 		Short: "Copy an hour's records back, to bill it again",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			hour, err := billing.ParseHour(hourText)
 			if err != nil {
-				return usagef("--hour: %w", err)
+				return commandline.Usagef("--hour: %w", err)
 			}
 			return flags.with(command, func(ctx context.Context, a archive.Archive) error {
 				restored, err := a.RestoreHour(ctx, hour)
@@ -159,7 +160,7 @@ func newArchiveRetainCommand(flags *archiveFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "retain",
 		Short: "Say how long records are kept; it can be lengthened, and not shortened",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.with(command, func(ctx context.Context, a archive.Archive) error { return a.Retain(ctx, days) })
 		},
@@ -173,11 +174,11 @@ func newArchiveExpireCommand(flags *archiveFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "expire",
 		Short: "Delete records that need not be kept any longer",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			end, err := time.Parse(time.DateOnly, before)
 			if err != nil {
-				return usagef("--before %q: want a date, such as 2026-01-01", before)
+				return commandline.Usagef("--before %q: want a date, such as 2026-01-01", before)
 			}
 			return flags.with(command, func(ctx context.Context, a archive.Archive) error {
 				deleted, err := a.Expire(ctx, end, time.Now())

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/usage"
 	"lightcone/usage/billing"
 	"lightcone/usage/store"
@@ -63,24 +64,24 @@ func TestUsageIsAuditedAndArchived(t *testing.T) {
 		code int
 		want string
 	}{
-		{"audit usage --bucket B --hour 2026-01-02T03", exitOK, "gateway-1"},
-		{"archive move --bucket B --archive C --older-than 100000", exitOK, "0 objects of 0 hours moved"},
-		{"archive move --bucket B --archive C --older-than 1", exitOK, "1 objects of 1 hours moved"},
-		{"audit usage --bucket B --hour 2026-01-02T03", exitFailed, "node gateway-1: sequence 1: 1 records were recorded and are not stored"},
-		{"audit usage --bucket B --archive C --hour 2026-01-02T03", exitOK, "gateway-1"},
-		{"archive verify --bucket B --archive C", exitOK, "the archive is whole: 1 objects, 1 manifests"},
-		{"archive expire --bucket B --archive C --before 2026-01-03", exitFailed, "nothing is deleted before"},
-		{"archive retain --bucket B --archive C --days 36500", exitOK, ""},
-		{"archive retain --bucket B --archive C --days 1", exitFailed, "cannot be shortened"},
-		{"archive expire --bucket B --archive C --before 2026-01-03", exitFailed, "cannot be deleted yet"},
-		{"archive restore --bucket B --archive C --hour 2026-01-02T03", exitOK, "1 objects are back"},
-		{"audit usage --bucket B --hour 2026-01-02T03", exitOK, "gateway-1"},
-		{"audit usage --bucket B", exitUsage, "--hour"},
-		{"audit usage --hour 2026-01-02T03", exitUsage, "--bucket is missing"},
-		{"archive move --bucket B --archive B", exitUsage, "two different ones"},
-		{"archive move --bucket B --archive C --older-than 0", exitUsage, "at least 1 day"},
-		{"archive restore --bucket B --archive C --hour now", exitUsage, "--hour"},
-		{"archive expire --bucket B --archive C --before now", exitUsage, "--before"},
+		{"audit usage --bucket B --hour 2026-01-02T03", commandline.OK, "gateway-1"},
+		{"archive move --bucket B --archive C --older-than 100000", commandline.OK, "0 objects of 0 hours moved"},
+		{"archive move --bucket B --archive C --older-than 1", commandline.OK, "1 objects of 1 hours moved"},
+		{"audit usage --bucket B --hour 2026-01-02T03", commandline.Failed, "node gateway-1: sequence 1: 1 records were recorded and are not stored"},
+		{"audit usage --bucket B --archive C --hour 2026-01-02T03", commandline.OK, "gateway-1"},
+		{"archive verify --bucket B --archive C", commandline.OK, "the archive is whole: 1 objects, 1 manifests"},
+		{"archive expire --bucket B --archive C --before 2026-01-03", commandline.Failed, "nothing is deleted before"},
+		{"archive retain --bucket B --archive C --days 36500", commandline.OK, ""},
+		{"archive retain --bucket B --archive C --days 1", commandline.Failed, "cannot be shortened"},
+		{"archive expire --bucket B --archive C --before 2026-01-03", commandline.Failed, "cannot be deleted yet"},
+		{"archive restore --bucket B --archive C --hour 2026-01-02T03", commandline.OK, "1 objects are back"},
+		{"audit usage --bucket B --hour 2026-01-02T03", commandline.OK, "gateway-1"},
+		{"audit usage --bucket B", commandline.NotUnderstood, "--hour"},
+		{"audit usage --hour 2026-01-02T03", commandline.NotUnderstood, "--bucket is missing"},
+		{"archive move --bucket B --archive B", commandline.NotUnderstood, "two different ones"},
+		{"archive move --bucket B --archive C --older-than 0", commandline.NotUnderstood, "at least 1 day"},
+		{"archive restore --bucket B --archive C --hour now", commandline.NotUnderstood, "--hour"},
+		{"archive expire --bucket B --archive C --before now", commandline.NotUnderstood, "--before"},
 	} {
 		args := strings.Fields(strings.NewReplacer(" B", " "+bucket, " C", " "+cold).Replace(step.args))
 		code, stdout, stderr := runCommand(t, "", args...)
@@ -91,7 +92,7 @@ func TestUsageIsAuditedAndArchived(t *testing.T) {
 	if err := os.Remove(filepath.Join(cold, "archive", key)); err != nil {
 		t.Fatal(err)
 	}
-	if code, stdout, _ := runCommand(t, "", "archive", "verify", "--bucket", bucket, "--archive", cold); code != exitFailed || !strings.Contains(stdout, key+`" is missing`) {
+	if code, stdout, _ := runCommand(t, "", "archive", "verify", "--bucket", bucket, "--archive", cold); code != commandline.Failed || !strings.Contains(stdout, key+`" is missing`) {
 		t.Errorf("exit code %d; printed %q", code, stdout)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 	"lightcone/identity/management"
 )
@@ -17,7 +18,7 @@ func newAuditCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "audit",
 		Short: "Read and verify the trail of management changes, and reconcile usage",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
@@ -30,7 +31,7 @@ func newAuditListCommand(flags *operatorFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
 		Short: "List who changed what, and when",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				rows := [][]string{{"ENTRY", "TIME", "OPERATOR", "ACTION", "SUBJECT"}}
@@ -59,7 +60,7 @@ func newAuditVerifyCommand(flags *operatorFlags) *cobra.Command {
 		Long: `Check that no entry of the audit trail is missing, altered or out of its place:
 each holds the hash of the one before. Note the hash that is printed: a trail that
 somebody made anew as a whole has another.`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				found, err := client.VerifyAudit(ctx)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 	"lightcone/usage/archive"
 	"lightcone/usage/billing"
@@ -29,14 +30,14 @@ the node, the sequence of the object, and the number of records; the exit code i
 
 Name the archive as well, if the hour's records may be there.`,
 		Example: `  lightcone audit usage --bucket lightcone-data/usage/store --hour 2026-11-03T14`,
-		Args:    takes(),
+		Args:    commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if flags.bucket == "" {
-				return usagef("--bucket is missing")
+				return commandline.Usagef("--bucket is missing")
 			}
 			hour, err := billing.ParseHour(flags.hour)
 			if err != nil {
-				return usagef("--hour: %w", err)
+				return commandline.Usagef("--hour: %w", err)
 			}
 			ctx, release := run.UntilSignal(command.Context())
 			defer release()

@@ -20,6 +20,7 @@ import (
 
 	"lightcone/bulk"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/internal/run"
@@ -53,7 +54,7 @@ func newBulkCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "bulk",
 		Short: "Call a function on a whole folder or bucket, in shares",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	command.AddCommand(newBulkRunCommand(new(bulkFlags)), newBulkStatusCommand())
@@ -78,7 +79,7 @@ forth, every --param together as LIGHTCONE_BULK_PARAMS=width=300&format=webp. Th
 share is else NOMAD_ALLOC_INDEX, and the job NOMAD_JOB_ID.`,
 		Example: `  lightcone bulk run --job small --param width=300 --in photos --out small
   lightcone bulk run --job small --param width=300 --in 's3://pictures?prefix=photos/' --out 's3://pictures?prefix=small/' --share 0 --shares 3`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			params, err := bulkSetup(command, flags, os.Getenv)
 			if err != nil {
@@ -109,21 +110,21 @@ func bulkSetup(command *cobra.Command, flags *bulkFlags, getenv func(string) str
 			flag := command.Flags().Lookup(name)
 			if value := getenv(variable); value != "" && !flag.Changed {
 				if err := command.Flags().Set(name, value); err != nil {
-					return nil, usagef("the environment variable %s: %w", variable, err)
+					return nil, commandline.Usagef("the environment variable %s: %w", variable, err)
 				}
 			}
 		}
 	}
 	for name, value := range map[string]string{"in": flags.in, "out": flags.out, "job": flags.job} {
 		if value == "" {
-			return nil, usagef("--%s (or $%s) is missing", name, bulkSettings[name][0])
+			return nil, commandline.Usagef("--%s (or $%s) is missing", name, bulkSettings[name][0])
 		}
 	}
 	if err := bulk.ValidateJob(flags.job); err != nil {
-		return nil, usagef("--job: %w", err)
+		return nil, commandline.Usagef("--job: %w", err)
 	}
 	if flags.shares < 1 || flags.share < 0 || flags.share >= flags.shares {
-		return nil, usagef("--share %d --shares %d: want at least one share, and this one from 0 to one less than that", flags.share, flags.shares)
+		return nil, commandline.Usagef("--share %d --shares %d: want at least one share, and this one from 0 to one less than that", flags.share, flags.shares)
 	}
 	if err := checkSlots(flags.slots); err != nil {
 		return nil, err
@@ -131,7 +132,7 @@ func bulkSetup(command *cobra.Command, flags *bulkFlags, getenv func(string) str
 	if fromEnvironment := getenv(envBulkParams); len(flags.params) == 0 && fromEnvironment != "" {
 		params, err := url.ParseQuery(fromEnvironment)
 		if err != nil {
-			return nil, usagef("the environment variable %s: %w; want such as width=300&format=webp", envBulkParams, err)
+			return nil, commandline.Usagef("the environment variable %s: %w; want such as width=300&format=webp", envBulkParams, err)
 		}
 		return params, nil
 	}
@@ -205,7 +206,7 @@ func builtInFunction(name string) (functions.Spec, error) {
 		}
 		names = append(names, string(spec.Name))
 	}
-	return functions.Spec{}, usagef("--function %s: want one of %s", name, strings.Join(names, ", "))
+	return functions.Spec{}, commandline.Usagef("--function %s: want one of %s", name, strings.Join(names, ", "))
 }
 
 // lockShare keeps a second process on this machine from taking the first one's
@@ -238,13 +239,13 @@ func newBulkStatusCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "status",
 		Short: "Print how far the shares of a job are",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if out == "" || job == "" {
-				return usagef("--out and --job are both needed")
+				return commandline.Usagef("--out and --job are both needed")
 			}
 			if err := bulk.ValidateJob(job); err != nil {
-				return usagef("--job: %w", err)
+				return commandline.Usagef("--job: %w", err)
 			}
 			ctx, release := run.UntilSignal(command.Context())
 			defer release()

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lightcone/bulk"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/testbed"
 )
 
@@ -130,7 +131,7 @@ func TestBulkResizesAFolderInShares(t *testing.T) {
 		startShare(t, append(bulkEnvironment, "NOMAD_ALLOC_INDEX=1"), "--slots", "1"),
 	}
 	for _, s := range shares {
-		s.ends(t, exitOK)
+		s.ends(t, commandline.OK)
 	}
 	want := []string{"again.jpg"}
 	for _, name := range names {
@@ -163,7 +164,7 @@ func TestBulkResizesAFolderInShares(t *testing.T) {
 
 	code, stdout, stderr := runCommand(t, "", "bulk", "status", "--out", out, "--job", "small/dispatch-1", "--json")
 	var all bulk.Overview
-	if err := json.Unmarshal([]byte(stdout), &all); err != nil || code != exitOK {
+	if err := json.Unmarshal([]byte(stdout), &all); err != nil || code != commandline.OK {
 		t.Fatalf("%d, %v, %s", code, err, stderr)
 	}
 	if int(all.Total) != len(want)+3 || int(all.Done) != len(want) || all.Failed != 3 || all.Harvest != 1 || all.Complete != 2 || all.CPU == 0 {
@@ -183,7 +184,7 @@ func TestABulkShareSurvivesItsDeath(t *testing.T) {
 	flags := func(out string) []string {
 		return []string{"--in", in, "--out", out, "--job", "small", "--param", "width=200", "--param", "format=jpeg"}
 	}
-	startShare(t, nil, flags(undisturbed)...).ends(t, exitOK)
+	startShare(t, nil, flags(undisturbed)...).ends(t, commandline.OK)
 
 	journals := func() map[string]string {
 		found := make(map[string]string) // output by input
@@ -218,7 +219,7 @@ func TestABulkShareSurvivesItsDeath(t *testing.T) {
 			}
 		}
 	}
-	startShare(t, nil, flags(out)...).ends(t, exitOK)
+	startShare(t, nil, flags(out)...).ends(t, commandline.OK)
 	want, got := outputs(t, undisturbed), outputs(t, out)
 	if len(want) != len(names) || len(got) != len(want) {
 		t.Errorf("%d outputs for %d photographs, want %d", len(got), len(names), len(want))
@@ -238,14 +239,14 @@ func TestABulkShareStopsWhenAsked(t *testing.T) {
 	within(t, "there are outputs", func() bool { return len(outputs(t, out)) > 2 })
 	// A second process for the same share would take the first one's processes.
 	second := startShare(t, nil, flags...)
-	second.ends(t, exitFailed)
+	second.ends(t, commandline.Failed)
 	if !strings.Contains(second.said.String(), "runs on this machine already") {
 		t.Errorf("the second said %s", second.said)
 	}
 	if err := s.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	s.ends(t, exitFailed)
+	s.ends(t, commandline.Failed)
 	if !strings.Contains(s.said.String(), "start it again to carry on") {
 		t.Errorf("it said %s", s.said)
 	}
@@ -255,7 +256,7 @@ func TestABulkShareStopsWhenAsked(t *testing.T) {
 		t.Errorf("with %d outputs, status says %s", len(written), stdout)
 	}
 	again := startShare(t, nil, flags...)
-	again.ends(t, exitOK)
+	again.ends(t, commandline.OK)
 	if !strings.Contains(again.said.String(), fmt.Sprintf("%d written, %d there already", len(names)-len(written), len(written))) {
 		t.Errorf("it said %s", again.said)
 	}
@@ -275,21 +276,21 @@ func TestBulkCommandLines(t *testing.T) {
 		code              int
 		stderr            string
 	}{
-		{"bulk", "", exitOK, ""},
-		{"bulk now", "", exitUsage, `"now" is one too many`},
-		{"bulk run --out b --job c", "", exitUsage, "--in (or $LIGHTCONE_BULK_IN) is missing"},
-		{"bulk run --in a --out b", "", exitUsage, "--job (or $LIGHTCONE_BULK_JOB) is missing"},
-		{"bulk run --in a --out b --job ../c", "", exitUsage, `job "../c"`},
-		{"bulk run --in a --out b --job c --share 1", "", exitUsage, "--share 1 --shares 1"},
-		{"bulk run --in a --out b --job c", "NOMAD_ALLOC_INDEX=7", exitUsage, "--share 7 --shares 1"},
-		{"bulk run --in a --out b --job c", "NOMAD_ALLOC_INDEX=x", exitUsage, "the environment variable NOMAD_ALLOC_INDEX"},
-		{"bulk run --in a --out b --job c --slots 0", "", exitUsage, "--slots 0"},
-		{"bulk run --in a --out b --job c --param width", "", exitUsage, "want name=value"},
-		{"bulk run --in a --out b --job c", envBulkParams + "=width=%zz", exitUsage, envBulkParams},
-		{"bulk status --out b", "", exitUsage, "--out and --job are both needed"},
-		{"bulk status --out b --job ..", "", exitUsage, `job ".."`},
-		{"bulk status --out /nonexistent --job c", "", exitFailed, "/nonexistent"},
-		{"bulk status --out . --job c", "", exitFailed, `no share of the job "c" has reported`},
+		{"bulk", "", commandline.OK, ""},
+		{"bulk now", "", commandline.NotUnderstood, `"now" is one too many`},
+		{"bulk run --out b --job c", "", commandline.NotUnderstood, "--in (or $LIGHTCONE_BULK_IN) is missing"},
+		{"bulk run --in a --out b", "", commandline.NotUnderstood, "--job (or $LIGHTCONE_BULK_JOB) is missing"},
+		{"bulk run --in a --out b --job ../c", "", commandline.NotUnderstood, `job "../c"`},
+		{"bulk run --in a --out b --job c --share 1", "", commandline.NotUnderstood, "--share 1 --shares 1"},
+		{"bulk run --in a --out b --job c", "NOMAD_ALLOC_INDEX=7", commandline.NotUnderstood, "--share 7 --shares 1"},
+		{"bulk run --in a --out b --job c", "NOMAD_ALLOC_INDEX=x", commandline.NotUnderstood, "the environment variable NOMAD_ALLOC_INDEX"},
+		{"bulk run --in a --out b --job c --slots 0", "", commandline.NotUnderstood, "--slots 0"},
+		{"bulk run --in a --out b --job c --param width", "", commandline.NotUnderstood, "want name=value"},
+		{"bulk run --in a --out b --job c", envBulkParams + "=width=%zz", commandline.NotUnderstood, envBulkParams},
+		{"bulk status --out b", "", commandline.NotUnderstood, "--out and --job are both needed"},
+		{"bulk status --out b --job ..", "", commandline.NotUnderstood, `job ".."`},
+		{"bulk status --out /nonexistent --job c", "", commandline.Failed, "/nonexistent"},
+		{"bulk status --out . --job c", "", commandline.Failed, `no share of the job "c" has reported`},
 	} {
 		t.Run(test.args+test.environment, func(t *testing.T) {
 			if name, value, set := strings.Cut(test.environment, "="); set {

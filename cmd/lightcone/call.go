@@ -13,6 +13,7 @@ import (
 
 	"lightcone"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 )
 
@@ -58,7 +59,7 @@ The key is taken from --key, else --key-file, else $LIGHTCONE_KEY, else
   lightcone call resize --param width=300 --param format=webp --in photos --out small
   lightcone call resize --async --param width=300 --in photos --out small
   lightcone call echo < question > answer`,
-		Args: takes("NAME"),
+		Args: commandline.Takes("NAME"),
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, release := run.UntilSignal(command.Context())
 			defer release()
@@ -80,17 +81,17 @@ The key is taken from --key, else --key-file, else $LIGHTCONE_KEY, else
 // call checks the command line as a whole and does what it says.
 func call(ctx context.Context, command *cobra.Command, function lightcone.FunctionName, flags callFlags) error {
 	if err := function.Validate(); err != nil {
-		return usagef("%w", err)
+		return commandline.Usagef("%w", err)
 	}
 	params, err := parseParams(flags.params)
 	if err != nil {
 		return err
 	}
 	if flags.parallel < 1 || flags.parallel > mostParallel {
-		return usagef("--parallel %d: want 1 to %d", flags.parallel, mostParallel)
+		return commandline.Usagef("--parallel %d: want 1 to %d", flags.parallel, mostParallel)
 	}
 	if flags.timeout < 0 {
-		return usagef("--timeout %v: want more than 0", flags.timeout)
+		return commandline.Usagef("--timeout %v: want more than 0", flags.timeout)
 	}
 	if err := flags.check(command, flags.skipExisting); err != nil {
 		return err
@@ -100,7 +101,7 @@ func call(ctx context.Context, command *cobra.Command, function lightcone.Functi
 		return err
 	}
 	if folder && flags.out == "-" && !flags.detach {
-		return usagef("--in %s is a folder: name the folder for the outputs with --out", flags.in)
+		return commandline.Usagef("--in %s is a folder: name the folder for the outputs with --out", flags.in)
 	}
 	key, err := findKey(flags.callerFlags, os.Getenv(envKey), os.ReadFile)
 	if err != nil {
@@ -112,7 +113,7 @@ func call(ctx context.Context, command *cobra.Command, function lightcone.Functi
 	}
 	caller, err := client.New(client.Options{API: flags.api, Key: key, Timeout: flags.timeout, Parallel: flags.parallel, Policy: policy})
 	if err != nil {
-		return usagef("--api: %w", err)
+		return commandline.Usagef("--api: %w", err)
 	}
 	defer caller.Close()
 
@@ -141,7 +142,7 @@ func parseParams(pairs []string) (url.Values, error) {
 	for _, pair := range pairs {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, usagef("--param %q: want name=value, such as width=300", pair)
+			return nil, commandline.Usagef("--param %q: want name=value, such as width=300", pair)
 		}
 		params.Add(name, value)
 	}
@@ -165,7 +166,7 @@ func isFolder(in string) (bool, error) {
 // environment, and that before the file that `make run` leaves.
 func findKey(flags callerFlags, fromEnvironment string, read func(string) ([]byte, error)) (string, error) {
 	if flags.key != "" && flags.keyFile != "" {
-		return "", usagef("--key and --key-file are both given: leave one out")
+		return "", commandline.Usagef("--key and --key-file are both given: leave one out")
 	}
 	if flags.key != "" {
 		return flags.key, nil

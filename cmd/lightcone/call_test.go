@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // startFunction serves a function that answers in capitals, and refuses "bad".
@@ -66,19 +67,19 @@ func TestCallOne(t *testing.T) {
 	line := regexp.MustCompile(`^200 image/webp · 5 B in, 5 B out · queue 0\.1 ms, exec 8\.4 ms, cpu 8\.2 ms · took [0-9.]+ ms · call 01J000\n$`)
 
 	code, stdout, stderr := runCommand(t, "", "call", "shout", "--api", api, "--in", in, "--out", out)
-	if code != exitOK || stdout != "" || !line.MatchString(stderr) || read(t, out) != "HELLO" {
+	if code != commandline.OK || stdout != "" || !line.MatchString(stderr) || read(t, out) != "HELLO" {
 		t.Errorf("a file to a file: exit code %d, %q, %q, wrote %q", code, stdout, stderr, read(t, out))
 	}
 	code, stdout, stderr = runCommand(t, "hello", "call", "shout", "--api", api)
-	if code != exitOK || stdout != "HELLO" || !line.MatchString(stderr) {
+	if code != commandline.OK || stdout != "HELLO" || !line.MatchString(stderr) {
 		t.Errorf("a pipe to a pipe: exit code %d, %q, %q", code, stdout, stderr)
 	}
 	code, _, _ = runCommand(t, "", "call", "shout", "--api", api, "--in", in, "--out", folder)
-	if code != exitOK || read(t, filepath.Join(folder, "a.webp")) != "HELLO" {
+	if code != commandline.OK || read(t, filepath.Join(folder, "a.webp")) != "HELLO" {
 		t.Errorf("a file into a folder: exit code %d", code)
 	}
 	code, stdout, stderr = runCommand(t, "bad", "call", "shout", "--api", api)
-	if want := "lightcone: The input is bad. (422 corrupt-input, call 01J000)\n"; code != exitFailed || stdout != "" || stderr != want {
+	if want := "lightcone: The input is bad. (422 corrupt-input, call 01J000)\n"; code != commandline.Failed || stdout != "" || stderr != want {
 		t.Errorf("a refusal: exit code %d, %q, %q, want %q", code, stdout, stderr, want)
 	}
 }
@@ -88,14 +89,14 @@ func TestCallFolder(t *testing.T) {
 	in, out := t.TempDir(), filepath.Join(t.TempDir(), "out")
 	write(t, filepath.Join(in, "a.jpg"), "hello")
 	code, _, stderr := runCommand(t, "", "call", "shout", "--api", api, "--in", in, "--out", out)
-	if code != exitOK || read(t, filepath.Join(out, "a.webp")) != "HELLO" || !strings.HasPrefix(stderr, "1/1 · ") {
+	if code != commandline.OK || read(t, filepath.Join(out, "a.webp")) != "HELLO" || !strings.HasPrefix(stderr, "1/1 · ") {
 		t.Errorf("all good: exit code %d, %q", code, stderr)
 	}
 	write(t, filepath.Join(in, "b.jpg"), "bad")
 	code, _, stderr = runCommand(t, "", "call", "shout", "--api", api, "--in", in, "--out", out, "--skip-existing")
 	lines := strings.Split(stderr, "\n")
 	want := []string{"b.jpg: The input is bad. (422 corrupt-input, call 01J000)", "lightcone: 1 of 2 files failed", ""}
-	if code != exitFailed || !strings.HasPrefix(lines[0], "2/2 · ") || !strings.Contains(lines[0], " · 1 failed, 1 skipped · ") || !cmp.Equal(want, lines[1:]) {
+	if code != commandline.Failed || !strings.HasPrefix(lines[0], "2/2 · ") || !strings.Contains(lines[0], " · 1 failed, 1 skipped · ") || !cmp.Equal(want, lines[1:]) {
 		t.Errorf("one bad: exit code %d, %q", code, stderr)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"lightcone"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // asyncFlags are those of `lightcone call` that speak of queued calls.
@@ -34,18 +35,18 @@ func (a *asyncFlags) register(command *cobra.Command) {
 func (a *asyncFlags) check(command *cobra.Command, skipExisting bool) error {
 	for _, name := range []string{"detach", "wait", "callback", "series"} {
 		if !a.async && command.Flags().Changed(name) {
-			return usagef("--%s is for queued calls: give --async with it", name)
+			return commandline.Usagef("--%s is for queued calls: give --async with it", name)
 		}
 	}
 	switch {
 	case a.wait < 0:
-		return usagef("--wait %v: want more than 0", a.wait)
+		return commandline.Usagef("--wait %v: want more than 0", a.wait)
 	case a.detach && a.wait > 0:
-		return usagef("--detach and --wait are both given: leave one out")
+		return commandline.Usagef("--detach and --wait are both given: leave one out")
 	case a.detach && skipExisting:
-		return usagef("--detach and --skip-existing are both given, and without results there is nothing to skip: leave one out")
+		return commandline.Usagef("--detach and --skip-existing are both given, and without results there is nothing to skip: leave one out")
 	case a.detach && command.Flags().Changed("out"):
-		return usagef("--detach and --out are both given, and without results there is nothing to write: leave one out")
+		return commandline.Usagef("--detach and --out are both given, and without results there is nothing to write: leave one out")
 	}
 	return nil
 }

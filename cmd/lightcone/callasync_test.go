@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"lightcone/cmd/internal/commandline"
 )
 
 // TestQueuedCallTellsWhatIsKnown: the first call's line has all its times, and that of
@@ -17,7 +19,7 @@ func TestQueuedCallTellsWhatIsKnown(t *testing.T) {
 
 	code, stdout, stderr := runCommand(t, "", call...)
 	said := regexp.MustCompile(`^accepted as ([0-9A-Z]{26})\n` + head + `5 B in, 5 B out · ` + times + `took [0-9.]+ ms · call ([0-9A-Z]{26})\n$`).FindStringSubmatch(stderr)
-	if code != exitOK || stdout != "hello" || said == nil || said[1] != said[2] {
+	if code != commandline.OK || stdout != "hello" || said == nil || said[1] != said[2] {
 		t.Fatalf("the first: exit code %d, %q, %q", code, stdout, stderr)
 	}
 	id := said[1]
@@ -31,7 +33,7 @@ func TestQueuedCallTellsWhatIsKnown(t *testing.T) {
 		{"its result, waited for", append([]string{"invocation", "result", id, "--wait"}, server...), head + `5 B out · ` + times + `call ` + id},
 	} {
 		code, stdout, stderr := runCommand(t, "", test.args...)
-		if code != exitOK || stdout != "hello" || !regexp.MustCompile(`^`+test.line+`\n$`).MatchString(stderr) {
+		if code != commandline.OK || stdout != "hello" || !regexp.MustCompile(`^`+test.line+`\n$`).MatchString(stderr) {
 			t.Errorf("%s: exit code %d, %q, %q, want %s", test.name, code, stdout, stderr, test.line)
 		}
 	}

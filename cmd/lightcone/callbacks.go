@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/gateway"
 	"lightcone/internal/problem"
 	"lightcone/internal/run"
@@ -39,14 +40,14 @@ func (c *callbackFlags) rules() (callback.Rules, error) {
 		for _, text := range flag.said {
 			network, err := netip.ParsePrefix(text)
 			if err != nil {
-				return callback.Rules{}, usagef("--%s %q: want a network, such as 10.1.0.0/16", flag.name, text)
+				return callback.Rules{}, commandline.Usagef("--%s %q: want a network, such as 10.1.0.0/16", flag.name, text)
 			}
 			networks[i] = append(networks[i], network)
 		}
 	}
 	rules, err := callback.NewRules(networks[0], networks[1])
 	if err != nil {
-		return callback.Rules{}, usagef("--callback-allow and --callback-forbid: %w", err)
+		return callback.Rules{}, commandline.Usagef("--callback-allow and --callback-forbid: %w", err)
 	}
 	return rules, nil
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 	"lightcone/queue"
 	"lightcone/queue/callback"
@@ -103,7 +104,7 @@ func (h heard) signedBy(t *testing.T, secret string) bool {
 func secretOf(t *testing.T, tenant, manage, operatorKeyFile string) string {
 	t.Helper()
 	code, stdout, stderr := runCommand(t, "", "tenant", "callback-secret", tenant, "--manage-url", "http://"+manage, "--operator-key-file", operatorKeyFile)
-	if code != exitOK || !strings.HasPrefix(stdout, "whsec_") {
+	if code != commandline.OK || !strings.HasPrefix(stdout, "whsec_") {
 		t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	return strings.TrimSpace(stdout)

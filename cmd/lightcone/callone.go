@@ -14,6 +14,7 @@ import (
 
 	"lightcone"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // longestStandardInput bounds what is read from a pipe, which has no length to
@@ -96,7 +97,7 @@ func outputFolder(flags callFlags) (bool, error) {
 		return false, nil
 	}
 	if flags.in == "-" {
-		return false, usagef("--out %s is a folder, and standard input has no name: name a file", flags.out)
+		return false, commandline.Usagef("--out %s is a folder, and standard input has no name: name a file", flags.out)
 	}
 	return true, nil
 }

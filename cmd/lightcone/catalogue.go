@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 )
 
@@ -34,10 +35,10 @@ func catalogue(flags devFlags) ([]functions.Spec, error) {
 		for _, value := range own.values {
 			spec, err := ownFunction(value)
 			if err != nil {
-				return nil, usagef("%s %s: %w", own.flag, value, err)
+				return nil, commandline.Usagef("%s %s: %w", own.flag, value, err)
 			}
 			if slices.ContainsFunc(specs, func(other functions.Spec) bool { return other.Name == spec.Name }) {
-				return nil, usagef("%s %s: there is a function %s already, of another flag or of Lightcone's own; choose another name", own.flag, value, spec.Name)
+				return nil, commandline.Usagef("%s %s: there is a function %s already, of another flag or of Lightcone's own; choose another name", own.flag, value, spec.Name)
 			}
 			spec.UsePort = own.usePort
 			specs = append(specs, spec)
@@ -49,7 +50,7 @@ func catalogue(flags devFlags) ([]functions.Spec, error) {
 // checkSlots checks the flag --slots of whatever runs functions.
 func checkSlots(slots int) error {
 	if slots < 1 || slots > mostParallel {
-		return usagef("--slots %d: want 1 to %d", slots, mostParallel)
+		return commandline.Usagef("--slots %d: want 1 to %d", slots, mostParallel)
 	}
 	return nil
 }

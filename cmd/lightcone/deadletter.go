@@ -14,6 +14,7 @@ import (
 
 	"lightcone"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 	"lightcone/queue/operate"
 )
@@ -31,7 +32,7 @@ func newDeadLetterCommand() *cobra.Command {
 		Short: "See to queued calls that were given up",
 		Long: `See to queued calls that were given up, because all their attempts failed or they
 grew too old. Each is kept for 14 days, whole: it can be queued again.`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
@@ -52,7 +53,7 @@ func (o *operatorFlags) operateLetters(command *cobra.Command, act func(context.
 	}
 	letters, err := operate.NewClient(o.url, key.Text())
 	if err != nil {
-		return usagef("--manage-url: %w", err)
+		return commandline.Usagef("--manage-url: %w", err)
 	}
 	defer letters.Close()
 	ctx, release := run.UntilSignal(command.Context())
@@ -65,7 +66,7 @@ func newDeadLetterListCommand(flags *operatorFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, the oldest first",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.operateLetters(command, func(ctx context.Context, letters *operate.Client) error {
 				rows := [][]string{{"ID", "TENANT", "FUNCTION", "DIED", "ATTEMPTS", "INPUT", "ERROR"}}
@@ -94,7 +95,7 @@ func newDeadLetterShowCommand(flags *operatorFlags) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "show ID",
 		Short: "Print a dead letter, as JSON",
-		Args:  takes("ID"),
+		Args:  commandline.Takes("ID"),
 		RunE: func(command *cobra.Command, args []string) error {
 			id, err := callIDOf(args[0])
 			if err != nil {
@@ -134,7 +135,7 @@ func newDeadLetterActCommand(flags *operatorFlags, verb, short, done string, act
 		Short: short,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("the argument ID is missing")
+				return commandline.Usagef("the argument ID is missing")
 			}
 			return nil
 		},
@@ -168,7 +169,7 @@ func newDeadLetterActCommand(flags *operatorFlags, verb, short, done string, act
 func callIDOf(text string) (lightcone.CallID, error) {
 	id, err := lightcone.ParseCallID(text)
 	if err != nil {
-		return id, usagef("%w", err)
+		return id, commandline.Usagef("%w", err)
 	}
 	return id, nil
 }

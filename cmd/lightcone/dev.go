@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/gateway"
 	"lightcone/identity/management"
@@ -41,7 +42,7 @@ resize and echo, and a queue that keeps its calls in the data folder. The first
 start writes keys there: demo.key, for calls, operator.key, for the management
 listener, and callback.key, which callbacks are signed with. Ctrl-C stops it and
 drops no call.`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return dev(command, flags) },
 	}
 	f := command.Flags()

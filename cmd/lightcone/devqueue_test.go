@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // request sends a request about queued calls with the demo key, and answers the body.
@@ -177,14 +178,14 @@ func TestDeadLettersByCommand(t *testing.T) {
 		code int
 		says string
 	}{
-		{[]string{"list"}, exitOK, id},
-		{[]string{"list", "--tenant", "nobody"}, exitOK, "ID  TENANT"},
-		{[]string{"list", "--tenant", "*"}, exitFailed, "tenant"},
-		{[]string{"show", id, "--input", input}, exitOK, `"attempts": 4`},
-		{[]string{"show", "1"}, exitUsage, "want 26"},
-		{[]string{"show", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"}, exitFailed, "no dead letter"},
-		{[]string{"redrive"}, exitUsage, "ID is missing"},
-		{[]string{"redrive", id}, exitOK, "redriven " + id},
+		{[]string{"list"}, commandline.OK, id},
+		{[]string{"list", "--tenant", "nobody"}, commandline.OK, "ID  TENANT"},
+		{[]string{"list", "--tenant", "*"}, commandline.Failed, "tenant"},
+		{[]string{"show", id, "--input", input}, commandline.OK, `"attempts": 4`},
+		{[]string{"show", "1"}, commandline.NotUnderstood, "want 26"},
+		{[]string{"show", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"}, commandline.Failed, "no dead letter"},
+		{[]string{"redrive"}, commandline.NotUnderstood, "ID is missing"},
+		{[]string{"redrive", id}, commandline.OK, "redriven " + id},
 	} {
 		if code, said := command(test.args...); code != test.code || !strings.Contains(said, test.says) {
 			t.Errorf("deadletter %v: %d %s, want %d and %q", test.args, code, said, test.code, test.says)
@@ -195,10 +196,10 @@ func TestDeadLettersByCommand(t *testing.T) {
 	}
 	within(t, "it is queued again", func() bool { return d.invocation(t, id).Status != "dead" })
 	dies("again")
-	if code, said := command("drop", id); code != exitOK || !strings.Contains(said, "dropped "+id) {
+	if code, said := command("drop", id); code != commandline.OK || !strings.Contains(said, "dropped "+id) {
 		t.Errorf("drop: %d %s", code, said)
 	}
-	if code, said := command("drop", id); code != exitFailed || !strings.Contains(said, "no dead letter") {
+	if code, said := command("drop", id); code != commandline.Failed || !strings.Contains(said, "no dead letter") {
 		t.Errorf("drop again: %d %s", code, said)
 	}
 }
@@ -216,7 +217,7 @@ func TestAsyncFlagsGoTogether(t *testing.T) {
 		"invocation show x":                          "want 26",
 		"invocation result":                          "ID is missing",
 	} {
-		if code, _, stderr := runCommand(t, "", strings.Fields(args)...); code != exitUsage || !strings.Contains(stderr, says) {
+		if code, _, stderr := runCommand(t, "", strings.Fields(args)...); code != commandline.NotUnderstood || !strings.Contains(stderr, says) {
 			t.Errorf("%s: %d %s, want %q", args, code, stderr, says)
 		}
 	}

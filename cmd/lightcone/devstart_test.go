@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
 	"lightcone/identity"
@@ -30,14 +31,14 @@ func TestDevSaysWhyItCannotStart(t *testing.T) {
 		code                   int
 		want                   string
 	}{
-		{"a data folder in use", d.data, freeAddress(t), "", exitFailed, "another Lightcone is running on the data folder"},
-		{"an address in use", t.TempDir(), d.api, "", exitFailed, "choose another address with --api"},
-		{"a spoilt key", spoilt, freeAddress(t), "", exitFailed, "does not hold a key"},
-		{"a data folder that is a file", photo, freeAddress(t), "", exitFailed, "data folder"},
-		{"no slots", t.TempDir(), freeAddress(t), "--slots 0", exitUsage, "lightcone: --slots 0: want 1 to 1024"},
-		{"another resize", t.TempDir(), freeAddress(t), "--function resize=/bin/true", exitUsage, "lightcone: --function resize=/bin/true: there is a function resize already"},
-		{"one name for two", t.TempDir(), freeAddress(t), "--function x=/bin/true --port-function x=/bin/false", exitUsage, "lightcone: --port-function x=/bin/false: there is a function x already"},
-		{"a name that its socket has no room for", t.TempDir(), freeAddress(t), "--function seventeen-letters=/bin/true", exitFailed, `lightcone: supervisor: start: function "seventeen-letters": at most 16 bytes`},
+		{"a data folder in use", d.data, freeAddress(t), "", commandline.Failed, "another Lightcone is running on the data folder"},
+		{"an address in use", t.TempDir(), d.api, "", commandline.Failed, "choose another address with --api"},
+		{"a spoilt key", spoilt, freeAddress(t), "", commandline.Failed, "does not hold a key"},
+		{"a data folder that is a file", photo, freeAddress(t), "", commandline.Failed, "data folder"},
+		{"no slots", t.TempDir(), freeAddress(t), "--slots 0", commandline.NotUnderstood, "lightcone: --slots 0: want 1 to 1024"},
+		{"another resize", t.TempDir(), freeAddress(t), "--function resize=/bin/true", commandline.NotUnderstood, "lightcone: --function resize=/bin/true: there is a function resize already"},
+		{"one name for two", t.TempDir(), freeAddress(t), "--function x=/bin/true --port-function x=/bin/false", commandline.NotUnderstood, "lightcone: --port-function x=/bin/false: there is a function x already"},
+		{"a name that its socket has no room for", t.TempDir(), freeAddress(t), "--function seventeen-letters=/bin/true", commandline.Failed, `lightcone: supervisor: start: function "seventeen-letters": at most 16 bytes`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			command := exec.Command(d.command.Path, append([]string{"dev", "--data", test.data, "--api", test.api, "--manage", freeAddress(t)}, strings.Fields(test.flags)...)...)

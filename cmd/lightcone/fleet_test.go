@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/scheduler"
 )
@@ -251,7 +252,7 @@ func TestAGatewayThatStopsAnswersWhatHasArrived(t *testing.T) {
 		}
 	}
 	<-g.ended
-	if code := g.command.ProcessState.ExitCode(); code != exitOK {
+	if code := g.command.ProcessState.ExitCode(); code != commandline.OK {
 		t.Errorf("exit code %d: %s", code, g.said)
 	}
 }

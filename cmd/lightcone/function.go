@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 	"lightcone/functions/echo"
 )
@@ -18,7 +19,7 @@ func newFunctionCommand() *cobra.Command {
 	command.AddCommand(&cobra.Command{
 		Use:   "echo",
 		Short: "Answer every input with itself",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(*cobra.Command, []string) error { return functions.Serve(echo.Handle) },
 	})
 	return command

@@ -13,11 +13,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/gateway"
 	"lightcone/identity/edge"
 	"lightcone/internal/run"
 	"lightcone/usage"
+	"lightcone/usage/billing"
 )
 
 // gatewayFlags are the flags of `lightcone gateway`.
@@ -70,14 +72,14 @@ func (flags gatewayFlags) config() (gateway.Config, []gateway.Declared, error) {
 		config.CheckCallback = rules.Check
 	}
 	if err := config.Validate(); err != nil {
-		return config, nil, usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
+		return config, nil, commandline.Usagef("--max-wait, --drain-delay or --memory-mib: %w", err)
 	}
 	if err := flags.ledger.check(); err != nil {
 		return config, nil, err
 	}
 	declared, err := declaredFunctions(flags.functions)
 	if err != nil {
-		return config, nil, usagef("--functions %s: %w", flags.functions, err)
+		return config, nil, commandline.Usagef("--functions %s: %w", flags.functions, err)
 	}
 	return config, declared, nil
 }
@@ -154,7 +156,7 @@ func frontDoor(command *cobra.Command, flags gatewayFlags) error {
 		return group.Wait(ctx)
 	}
 	if ledger != nil {
-		reader, err := usage.OpenReader(ctx, flags.ledger.bucket)
+		reader, err := usage.OpenReader(ctx, flags.ledger.bucket, billing.OfBucket)
 		if err != nil {
 			return errors.Join(err, group.Stop())
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 )
 
@@ -29,7 +30,7 @@ func newInvocationCommand() *cobra.Command {
 		Short: "Watch, fetch and cancel queued calls",
 		Long: `Watch, fetch and cancel queued calls, by the ids that ` + "`lightcone call --async`" + `
 and X-Call-Id tell. Any key of the tenant whose calls they are will do.`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
@@ -51,7 +52,7 @@ func (c *callerFlags) with(command *cobra.Command, act func(context.Context, *cl
 	policy.Attempts = singleAttempts
 	caller, err := client.New(client.Options{API: c.api, Key: key, Policy: policy})
 	if err != nil {
-		return usagef("--api: %w", err)
+		return commandline.Usagef("--api: %w", err)
 	}
 	defer caller.Close()
 	ctx, release := run.UntilSignal(command.Context())
@@ -63,7 +64,7 @@ func newInvocationStateCommand(flags *callerFlags, verb, short string, ask func(
 	return &cobra.Command{
 		Use:   verb + " ID",
 		Short: short,
-		Args:  takes("ID"),
+		Args:  commandline.Takes("ID"),
 		RunE: func(command *cobra.Command, args []string) error {
 			id, err := callIDOf(args[0])
 			if err != nil {
@@ -92,7 +93,7 @@ func newInvocationResultCommand(flags *callerFlags) *cobra.Command {
 		Use:     "result ID",
 		Short:   "Fetch what came of a queued call",
 		Example: "  lightcone invocation result 01M854NZSJK9NAECQBKF3HM523 --wait --out small.jpg",
-		Args:    takes("ID"),
+		Args:    commandline.Takes("ID"),
 		RunE: func(command *cobra.Command, args []string) error {
 			id, err := callIDOf(args[0])
 			if err != nil {

@@ -89,7 +89,7 @@ func ledgerTakes(flags *ledgerFlags) error {
 	if !filepath.IsAbs(flags.dir) || flags.adopt != filepath.Dir(flags.dir) {
 		return fmt.Errorf("the ledger's folder %q is none of those in the host's volume, %q", flags.dir, flags.adopt)
 	}
-	reader, err := usage.OpenReader(context.Background(), flags.bucket)
+	reader, err := usage.OpenReader(context.Background(), flags.bucket, nil)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 	"lightcone/identity/management"
 )
@@ -19,7 +20,7 @@ func newKeyCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "key",
 		Short: "Issue, list and revoke the keys of customers",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
@@ -37,14 +38,14 @@ func newKeyCreateCommand(flags *operatorFlags) *cobra.Command {
 and never again: Lightcone keeps a digest of it.`,
 		Example: `  lightcone key create acme --scope resize > acme.key
   lightcone key create acme --scope '*' --expires 720h`,
-		Args: takes("TENANT"),
+		Args: commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			scope, err := parseScopes(scopes)
 			if err != nil {
 				return err
 			}
 			if expires < 0 {
-				return usagef("--expires %v: want more than 0", expires)
+				return commandline.Usagef("--expires %v: want more than 0", expires)
 			}
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				var at time.Time
@@ -70,7 +71,7 @@ and never again: Lightcone keeps a digest of it.`,
 // parseScopes reads --scope.
 func parseScopes(words []string) (identity.Scopes, error) {
 	if len(words) == 0 {
-		return identity.Scopes{}, usagef("--scope is missing: name the functions that the key may call, or '*' for all")
+		return identity.Scopes{}, commandline.Usagef("--scope is missing: name the functions that the key may call, or '*' for all")
 	}
 	var scopes identity.Scopes
 	for _, word := range words {
@@ -80,12 +81,12 @@ func parseScopes(words []string) (identity.Scopes, error) {
 		}
 		function := lightcone.FunctionName(word)
 		if err := function.Validate(); err != nil {
-			return identity.Scopes{}, usagef("--scope: %w", err)
+			return identity.Scopes{}, commandline.Usagef("--scope: %w", err)
 		}
 		scopes.Functions = append(scopes.Functions, function)
 	}
 	if scopes.All && len(scopes.Functions) > 0 {
-		return identity.Scopes{}, usagef("--scope: * is all functions, and also some are named: choose one")
+		return identity.Scopes{}, commandline.Usagef("--scope: * is all functions, and also some are named: choose one")
 	}
 	return scopes, nil
 }
@@ -94,7 +95,7 @@ func newKeyListCommand(flags *operatorFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list TENANT",
 		Short: "List a tenant's keys",
-		Args:  takes("TENANT"),
+		Args:  commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				rows := [][]string{{"KEY", "STATE", "FUNCTIONS", "MADE", "EXPIRES"}}
@@ -152,11 +153,11 @@ func newKeyRevokeCommand(flags *operatorFlags) *cobra.Command {
 		Short: "Revoke a key, for good",
 		Long: `Revoke a key, for good. Gateways refuse it within a second or two, as long as they
 hear of it through Redis or Consul.`,
-		Args: takes("KEY-ID"),
+		Args: commandline.Takes("KEY-ID"),
 		RunE: func(command *cobra.Command, args []string) error {
 			id := identity.KeyID(args[0])
 			if id.Validate() != nil { // and not repeated: it may be a whole key
-				return usagef("that is no key's id: give the 16 characters between the underscores of a key, or what `lightcone key list` shows")
+				return commandline.Usagef("that is no key's id: give the 16 characters between the underscores of a key, or what `lightcone key list` shows")
 			}
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				if err := client.RevokeKey(ctx, id); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/queue"
 )
 
@@ -51,7 +52,7 @@ services take them:
 
 Keys that are there already are kept; keys.json is made of them anew. The keys of
 tenants are made in the region itself, by "lightcone key create".`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return makeKeys(folder) },
 	}
 	f := command.Flags()

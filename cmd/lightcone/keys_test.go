@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"lightcone/cmd/internal/commandline"
 )
 
 // contents are the files of a folder.
@@ -30,7 +32,7 @@ func TestKeys(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "keys")
 	make := func() {
 		t.Helper()
-		if code, stdout, stderr := runCommand(t, "", "keys", "--out", folder); code != exitOK || stdout+stderr != "" {
+		if code, stdout, stderr := runCommand(t, "", "keys", "--out", folder); code != commandline.OK || stdout+stderr != "" {
 			t.Fatalf("exit code %d: %s%s", code, stdout, stderr)
 		}
 	}
@@ -102,7 +104,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 		folder := t.TempDir()
 		write(t, filepath.Join(folder, spoilt), "\n")
 		code, _, stderr := runCommand(t, "", "keys", "--out", folder)
-		if code != exitFailed || !strings.Contains(stderr, filepath.Join(folder, spoilt)) {
+		if code != commandline.Failed || !strings.Contains(stderr, filepath.Join(folder, spoilt)) {
 			t.Errorf("%s is spoilt: exit code %d, %s", spoilt, code, stderr)
 		}
 		if got := read(t, filepath.Join(folder, spoilt)); got != "\n" {
@@ -112,7 +114,7 @@ func TestKeysThatCannotBeMade(t *testing.T) {
 			t.Errorf("%s is spoilt, and keys.json was made all the same", spoilt)
 		}
 	}
-	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != exitFailed || !strings.Contains(stderr, file) {
+	if code, _, stderr := runCommand(t, "", "keys", "--out", file); code != commandline.Failed || !strings.Contains(stderr, file) {
 		t.Errorf("a file for a folder: exit code %d, %s", code, stderr)
 	}
 	if text, err := json.Marshal(regionKeys{}); err != nil || !strings.Contains(string(text), `{"Path":"","Items":{"fleet_key":"","operator_key":"","redis_password":"","redis_replication_password":"","sentinel_password":"","queue_password":"","queue_route_password":"","queue_ca":"","queue_certificate":"","queue_key":"","callback_key":""}}`) {

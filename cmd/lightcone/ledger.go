@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/pflag"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 	"lightcone/queue"
 	"lightcone/usage"
+	"lightcone/usage/billing"
 )
 
 // ledgerFlags say where a service writes down what calls use.
@@ -37,11 +39,11 @@ func (l *ledgerFlags) enabled() bool { return l.dir != "" }
 func (l *ledgerFlags) check() error {
 	switch {
 	case l.dir == "" && (l.bucket != "" || l.node != "" || l.adopt != ""):
-		return usagef("--usage-dir (or %s) is missing: --usage-bucket, --usage-node and --usage-adopt are for it", settingOf("usage-dir"))
+		return commandline.Usagef("--usage-dir (or %s) is missing: --usage-bucket, --usage-node and --usage-adopt are for it", settingOf("usage-dir"))
 	case l.dir != "" && (l.bucket == "" || l.node == ""):
-		return usagef("--usage-bucket or --usage-node (or %s, %s) is missing: --usage-dir needs both", settingOf("usage-bucket"), settingOf("usage-node"))
+		return commandline.Usagef("--usage-bucket or --usage-node (or %s, %s) is missing: --usage-dir needs both", settingOf("usage-bucket"), settingOf("usage-node"))
 	case l.dir != "" && usage.ValidateNode(l.node) != nil:
-		return usagef("--usage-node: %w", usage.ValidateNode(l.node))
+		return commandline.Usagef("--usage-node: %w", usage.ValidateNode(l.node))
 	}
 	return nil
 }
@@ -108,7 +110,7 @@ func startDevLedger(ctx context.Context, group *run.Group, flags devFlags, regis
 		if bucket == "" {
 			bucket = "file://" + filepath.ToSlash(filepath.Join(dir, "store"))
 		}
-		if reader, err = usage.OpenReader(ctx, bucket); err != nil {
+		if reader, err = usage.OpenReader(ctx, bucket, billing.OfBucket); err != nil {
 			return nil, err
 		}
 		return func(context.Context) error { return reader.Close() }, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // used is what the front door says that the demo tenant used.
@@ -71,10 +72,10 @@ func TestDevLosesNoUsage(t *testing.T) {
 		t.Errorf("after the last kill, told of %+v; the answers say %d calls, %d us, %d and %d bytes", got, calls, micros, in, out)
 	}
 	code, stdout, stderr := runCommand(t, "", "usage", "--api", "http://"+d.api, "--key-file", filepath.Join(data, "demo.key"))
-	if code != exitOK || !strings.Contains(stdout, "echo") || !strings.Contains(stdout, "resize") || strings.Contains(stdout, "Only") {
+	if code != commandline.OK || !strings.Contains(stdout, "echo") || !strings.Contains(stdout, "resize") || strings.Contains(stdout, "Only") {
 		t.Errorf("usage: %d\n%s%s", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand(t, "", "usage", "--api", "http://"+d.api, "--key-file", filepath.Join(data, "demo.key"), "--from", "yesterday"); code != exitFailed || !strings.Contains(stderr, "parameter from") {
+	if code, _, stderr := runCommand(t, "", "usage", "--api", "http://"+d.api, "--key-file", filepath.Join(data, "demo.key"), "--from", "yesterday"); code != commandline.Failed || !strings.Contains(stderr, "parameter from") {
 		t.Errorf("usage --from yesterday: %d %s", code, stderr)
 	}
 	d.stop(t)

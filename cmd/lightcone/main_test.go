@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"lightcone/cmd/internal/commandline"
 	supervisor "lightcone/functions/runtime"
 )
 
@@ -34,7 +35,7 @@ func runCommand(t *testing.T, stdin string, args ...string) (code int, stdout, s
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&out)
 	root.SetErr(&err)
-	return execute(root, args), out.String(), err.String()
+	return commandline.Execute(root, args), out.String(), err.String()
 }
 
 func TestExitCodes(t *testing.T) {
@@ -44,32 +45,32 @@ func TestExitCodes(t *testing.T) {
 		code   int
 		stderr string // a part of it
 	}{
-		{"", exitOK, ""},
-		{"--help", exitOK, ""},
-		{"version", exitOK, ""},
-		{"version now", exitUsage, `the argument "now" is one too many`},
-		{"resize", exitUsage, `there is no command "resize"`},
-		{"call", exitUsage, "the argument NAME is missing"},
-		{"call echo --nope", exitUsage, "unknown flag: --nope"},
-		{"call echo --timeout fast", exitUsage, "fast"},
-		{"call echo --timeout=-1s", exitUsage, "--timeout -1s"},
-		{"call echo --param width", exitUsage, "want name=value"},
-		{"call echo --parallel 0", exitUsage, "want 1 to 1024"},
-		{"call Echo!", exitUsage, `function "Echo!"`},
-		{"call echo --api nowhere", exitUsage, "want one such as http://127.0.0.1:8080"},
-		{"call echo --in .", exitUsage, "name the folder for the outputs with --out"},
-		{"call echo --out .", exitUsage, "standard input has no name"},
-		{"call echo --key a --key-file b", exitUsage, "leave one out"},
-		{"call echo --in /nonexistent.jpg", exitFailed, "/nonexistent.jpg"},
-		{"call echo --key-file /nonexistent.key", exitFailed, "/nonexistent.key"},
-		{"call echo --api http://127.0.0.1:1", exitFailed, "cannot be reached at http://127.0.0.1:1"},
+		{"", commandline.OK, ""},
+		{"--help", commandline.OK, ""},
+		{"version", commandline.OK, ""},
+		{"version now", commandline.NotUnderstood, `the argument "now" is one too many`},
+		{"resize", commandline.NotUnderstood, `there is no command "resize"`},
+		{"call", commandline.NotUnderstood, "the argument NAME is missing"},
+		{"call echo --nope", commandline.NotUnderstood, "unknown flag: --nope"},
+		{"call echo --timeout fast", commandline.NotUnderstood, "fast"},
+		{"call echo --timeout=-1s", commandline.NotUnderstood, "--timeout -1s"},
+		{"call echo --param width", commandline.NotUnderstood, "want name=value"},
+		{"call echo --parallel 0", commandline.NotUnderstood, "want 1 to 1024"},
+		{"call Echo!", commandline.NotUnderstood, `function "Echo!"`},
+		{"call echo --api nowhere", commandline.NotUnderstood, "want one such as http://127.0.0.1:8080"},
+		{"call echo --in .", commandline.NotUnderstood, "name the folder for the outputs with --out"},
+		{"call echo --out .", commandline.NotUnderstood, "standard input has no name"},
+		{"call echo --key a --key-file b", commandline.NotUnderstood, "leave one out"},
+		{"call echo --in /nonexistent.jpg", commandline.Failed, "/nonexistent.jpg"},
+		{"call echo --key-file /nonexistent.key", commandline.Failed, "/nonexistent.key"},
+		{"call echo --api http://127.0.0.1:1", commandline.Failed, "cannot be reached at http://127.0.0.1:1"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			code, _, stderr := runCommand(t, "", strings.Fields(test.args)...)
 			if code != test.code || !strings.Contains(stderr, test.stderr) {
 				t.Errorf("exit code %d, want %d; it said %q, want %q in it", code, test.code, stderr, test.stderr)
 			}
-			if (code == exitUsage) != strings.Contains(stderr, "--help` for what it takes") {
+			if (code == commandline.NotUnderstood) != strings.Contains(stderr, "--help` for what it takes") {
 				t.Errorf("exit code %d with %q: usage errors, and only they, point to the help", code, stderr)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 	"lightcone/identity/management"
 	"lightcone/internal/run"
@@ -38,7 +39,7 @@ func (o *operatorFlags) operate(command *cobra.Command, getenv func(string) stri
 	}
 	client, err := management.NewClient(o.url, key)
 	if err != nil {
-		return usagef("--manage-url: %w", err)
+		return commandline.Usagef("--manage-url: %w", err)
 	}
 	defer client.Close()
 	ctx, release := run.UntilSignal(command.Context())
@@ -51,7 +52,7 @@ func (o *operatorFlags) operator(command *cobra.Command, getenv func(string) str
 	for _, name := range []string{"manage-url", "operator-key-file"} {
 		if flag := command.Flags().Lookup(name); !flag.Changed && getenv(settingOf(name)) != "" {
 			if err := command.Flags().Set(name, getenv(settingOf(name))); err != nil {
-				return identity.Key{}, usagef("the environment variable %s: %w", settingOf(name), err)
+				return identity.Key{}, commandline.Usagef("the environment variable %s: %w", settingOf(name), err)
 			}
 		}
 	}

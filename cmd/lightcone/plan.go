@@ -16,6 +16,7 @@ import (
 	"lightcone"
 	"lightcone/capacity"
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 )
 
@@ -51,7 +52,7 @@ until you give your own; KB, MB and GB are decimal, a month has 730 hours.`,
 		Example: `  lightcone plan --rate 10000 --cpu-ms 100 --cores-per-server 32 --headroom 0.2 --racks 4
   lightcone plan --rate 10000 --measure http://127.0.0.1:8080 --in photo.jpg --param width=300
   lightcone plan --rate 10000 --cpu-ms 10 --json`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, release := run.UntilSignal(command.Context())
 			defer release()
@@ -90,13 +91,13 @@ func plan(ctx context.Context, command *cobra.Command, flags planFlags) error {
 	given := command.Flags().Changed
 	switch {
 	case flags.measure != "" && given("cpu-ms"):
-		return usagef("--cpu-ms and --measure are both given: leave one out")
+		return commandline.Usagef("--cpu-ms and --measure are both given: leave one out")
 	case flags.measure == "" && !given("cpu-ms"):
-		return usagef("the CPU time per call is missing: give --cpu-ms, or --measure to find it out")
+		return commandline.Usagef("the CPU time per call is missing: give --cpu-ms, or --measure to find it out")
 	case flags.measure != "" && flags.in == "":
-		return usagef("--measure needs --in: a file to call the function on")
+		return commandline.Usagef("--measure needs --in: a file to call the function on")
 	case flags.calls < 1 || flags.calls > mostMeasured:
-		return usagef("--calls %d: want 1 to %d", flags.calls, mostMeasured)
+		return commandline.Usagef("--calls %d: want 1 to %d", flags.calls, mostMeasured)
 	}
 	if flags.measure != "" {
 		measured, err := measureCall(ctx, flags)
@@ -113,7 +114,7 @@ func plan(ctx context.Context, command *cobra.Command, flags planFlags) error {
 	}
 	sizing, err := capacity.Plan(flags.demand)
 	if err != nil {
-		return usagef("%w", err)
+		return commandline.Usagef("%w", err)
 	}
 	if flags.json {
 		encoder := json.NewEncoder(command.OutOrStdout())
@@ -144,7 +145,7 @@ func measureCall(ctx context.Context, flags planFlags) (client.Answer, error) {
 	}
 	caller, err := client.New(client.Options{API: flags.measure, Key: key})
 	if err != nil {
-		return client.Answer{}, usagef("--measure: %w", err)
+		return client.Answer{}, commandline.Usagef("--measure: %w", err)
 	}
 	defer caller.Close()
 	var answers []client.Answer

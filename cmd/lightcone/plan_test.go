@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"lightcone/capacity"
+	"lightcone/cmd/internal/commandline"
 )
 
 func TestPlanPage(t *testing.T) {
@@ -29,7 +30,7 @@ func TestPlanPage(t *testing.T) {
   a rack lost    leaves room for 96.0 % of the rate: not all of it; --headroom 0.29 would
   price          53 611 a month, 2.04 for a million calls
 `
-	if code != exitOK || stdout != want || stderr != "" {
+	if code != commandline.OK || stdout != want || stderr != "" {
 		t.Errorf("exit code %d, %q; got\n%s\nwant\n%s", code, stderr, stdout, want)
 	}
 	_, stdout, _ = runCommand(t, "", "plan", "--cpu-ms", "100", "--headroom", "0.29")
@@ -48,7 +49,7 @@ func TestPlanJSON(t *testing.T) {
 		Demand capacity.Demand
 		Sizing capacity.Sizing
 	}
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitOK {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != commandline.OK {
 		t.Fatalf("exit code %d, %v: %s", code, err, stdout)
 	}
 	if want, err := capacity.Plan(got.Demand); err != nil || got.Sizing != want || want.Servers != 32 {
@@ -63,14 +64,14 @@ func TestPlanRefuses(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{"plan", exitUsage, "give --cpu-ms, or --measure to find it out"},
-		{"plan --cpu-ms 1 --measure http://127.0.0.1:1", exitUsage, "leave one out"},
-		{"plan --measure http://127.0.0.1:1", exitUsage, "--measure needs --in"},
-		{"plan --cpu-ms 1 --calls 0", exitUsage, "want 1 to 10000"},
-		{"plan --cpu-ms 1 --rate=-5", exitUsage, "the rate is -5: want more than 0"},
-		{"plan --cpu-ms 1 more", exitUsage, "one too many"},
-		{"plan --measure nowhere --in plan_test.go", exitUsage, "--measure: "},
-		{"plan --measure http://127.0.0.1:1 --in /nonexistent", exitFailed, "/nonexistent"},
+		{"plan", commandline.NotUnderstood, "give --cpu-ms, or --measure to find it out"},
+		{"plan --cpu-ms 1 --measure http://127.0.0.1:1", commandline.NotUnderstood, "leave one out"},
+		{"plan --measure http://127.0.0.1:1", commandline.NotUnderstood, "--measure needs --in"},
+		{"plan --cpu-ms 1 --calls 0", commandline.NotUnderstood, "want 1 to 10000"},
+		{"plan --cpu-ms 1 --rate=-5", commandline.NotUnderstood, "the rate is -5: want more than 0"},
+		{"plan --cpu-ms 1 more", commandline.NotUnderstood, "one too many"},
+		{"plan --measure nowhere --in plan_test.go", commandline.NotUnderstood, "--measure: "},
+		{"plan --measure http://127.0.0.1:1 --in /nonexistent", commandline.Failed, "/nonexistent"},
 	} {
 		t.Run(test.args, func(t *testing.T) {
 			code, _, stderr := runCommand(t, "", strings.Fields(test.args)...)
@@ -99,7 +100,7 @@ func TestPlanMeasures(t *testing.T) {
 
 	code, stdout, stderr := runCommand(t, "", append(args, "--param", "width=300", "--json")...)
 	var got struct{ Demand capacity.Demand }
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != exitOK {
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != commandline.OK {
 		t.Fatalf("exit code %d, %s, %v", code, stderr, err)
 	}
 	if d := got.Demand; d.CPUMillis != 9 || d.BodyInKB != 5 || d.BodyOutKB != 7 || calls.Load() != 4 {
@@ -110,7 +111,7 @@ func TestPlanMeasures(t *testing.T) {
 		t.Errorf("the page: %s", stdout)
 	}
 	code, _, stderr = runCommand(t, "", args...) // another width: no cost is told
-	if code != exitFailed || !strings.Contains(stderr, "do not say what they cost") {
+	if code != commandline.Failed || !strings.Contains(stderr, "do not say what they cost") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }

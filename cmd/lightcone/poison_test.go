@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/functions"
 	"lightcone/internal/problem"
 	"lightcone/queue"
@@ -164,7 +165,7 @@ func TestDevKeepsQueuedPoisonFromTheSlots(t *testing.T) {
 	var other string
 	for _, args := range [][]string{{"tenant", "create", "other"}, {"key", "create", "other", "--scope", "shout"}} {
 		code, stdout, stderr := runCommand(t, "", append(args, "--manage-url", "http://"+d.manage, "--operator-key-file", filepath.Join(d.data, "operator.key"))...)
-		if code != exitOK {
+		if code != commandline.OK {
 			t.Fatalf("%v: %d %s", args, code, stderr)
 		}
 		other = strings.TrimSpace(stdout)

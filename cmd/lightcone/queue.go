@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/internal/run"
 	"lightcone/queue"
@@ -90,10 +91,10 @@ func (flags queueNodeFlags) config(logger *slog.Logger) (queue.NodeConfig, error
 			return config, err
 		}
 	} else if flags.peers != "" || flags.peersService != "" {
-		return config, usagef("--route-listen (or %s) is missing: the node has peers", settingOf("route-listen"))
+		return config, commandline.Usagef("--route-listen (or %s) is missing: the node has peers", settingOf("route-listen"))
 	}
 	if err := config.Validate(); err != nil {
-		return config, usagef("the node's flags: %w", err)
+		return config, commandline.Usagef("the node's flags: %w", err)
 	}
 	return config, nil
 }
@@ -103,12 +104,12 @@ func (flags queueNodeFlags) routes() (*queue.RouteConfig, error) {
 	var err error
 	switch {
 	case (flags.peers == "") == (flags.peersService == ""):
-		return nil, usagef("--peers and --peers-service: want one of them, for the node to find the others")
+		return nil, commandline.Usagef("--peers and --peers-service: want one of them, for the node to find the others")
 	case flags.peersService != "" && !serviceName.MatchString(flags.peersService):
-		return nil, usagef("--peers-service %q: want a service's name, of lower-case letters, digits and dashes", flags.peersService)
+		return nil, commandline.Usagef("--peers-service %q: want a service's name, of lower-case letters, digits and dashes", flags.peersService)
 	case flags.peers != "":
 		if routes.Peers, err = addresses(flags.peers); err != nil {
-			return nil, usagef("--peers: %w", err)
+			return nil, commandline.Usagef("--peers: %w", err)
 		}
 	}
 	if routes.Password, err = secretFile(flags.routePasswordFile); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/internal/run"
 	"lightcone/queue"
@@ -49,11 +50,11 @@ func (q *queueFlags) config(name string, logger *slog.Logger) (queue.Config, err
 	config := queue.Config{User: queueUser, Name: name, Guest: true, Logger: logger.With("component", "queue"), Limits: queue.Limits{Keep: q.keep}}
 	switch {
 	case q.service != "" && q.servers != "":
-		return config, usagef("--queue-service and --queue-servers: want one of them")
+		return config, commandline.Usagef("--queue-service and --queue-servers: want one of them")
 	case q.service != "" && !serviceName.MatchString(q.service):
-		return config, usagef("--queue-service %q: want a service's name, of lower-case letters, digits and dashes", q.service)
+		return config, commandline.Usagef("--queue-service %q: want a service's name, of lower-case letters, digits and dashes", q.service)
 	case q.keep < time.Minute:
-		return config, usagef("--queue-keep %v: want a minute or more, for callers to fetch their results", q.keep)
+		return config, commandline.Usagef("--queue-keep %v: want a minute or more, for callers to fetch their results", q.keep)
 	}
 	var err error
 	if config.Password, err = secretFile(q.passwordFile); err != nil {
@@ -71,7 +72,7 @@ func (q *queueFlags) config(name string, logger *slog.Logger) (queue.Config, err
 		return config, nil
 	}
 	if config.Servers, err = addresses(q.servers); err != nil {
-		return config, usagef("--queue-servers: %w", err)
+		return config, commandline.Usagef("--queue-servers: %w", err)
 	}
 	return config, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/identity/edge"
 	"lightcone/internal/run"
@@ -39,7 +40,7 @@ var serviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // config is how Redis is reached, without the addresses of its Sentinels.
 func (r *redisFlags) config(logger *slog.Logger) (edge.RedisConfig, error) {
 	if !serviceName.MatchString(r.service) {
-		return edge.RedisConfig{}, usagef("--redis-service %q: want a service's name, of lower-case letters, digits and dashes", r.service)
+		return edge.RedisConfig{}, commandline.Usagef("--redis-service %q: want a service's name, of lower-case letters, digits and dashes", r.service)
 	}
 	password, err := secretFile(r.passwordFile)
 	if err != nil {

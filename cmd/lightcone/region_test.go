@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/identity/management"
 	"lightcone/internal/testbed"
@@ -215,7 +216,7 @@ func (s *service) stop() {
 	s.signal(syscall.SIGTERM)
 	select {
 	case <-s.ended:
-		if code := s.command.ProcessState.ExitCode(); code != exitOK {
+		if code := s.command.ProcessState.ExitCode(); code != commandline.OK {
 			s.t.Errorf("exit code %d: %s", code, s.said)
 		}
 	case <-time.After(20 * time.Second):

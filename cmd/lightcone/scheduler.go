@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/internal/run"
 	"lightcone/jobs"
@@ -131,7 +132,7 @@ func schedule(command *cobra.Command, flags schedulerFlags) error {
 	}
 	policies, err := parsePolicies(flags.policies)
 	if err != nil {
-		return usagef("--policies: %w", err)
+		return commandline.Usagef("--policies: %w", err)
 	}
 	fleetKey, operator, err := flags.keys()
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 )
 
@@ -41,7 +42,7 @@ func (s *serviceFlags) keys() (fleet string, operator identity.Key, err error) {
 		}
 	}
 	if s.operatorKeyFile == "" {
-		return "", identity.Key{}, usagef("--operator-key-file (or %s) is missing: the management listener must know its operator", settingOf("operator-key-file"))
+		return "", identity.Key{}, commandline.Usagef("--operator-key-file (or %s) is missing: the management listener must know its operator", settingOf("operator-key-file"))
 	}
 	text, err := secretFile(s.operatorKeyFile)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"lightcone/cmd/internal/commandline"
 )
 
 // settingPrefix begins the environment variables that stand for flags.
@@ -32,13 +34,13 @@ func heedEnvironment(command *cobra.Command, environment []string) error {
 		}
 		flag, ours := known[name]
 		if !ours {
-			return usagef("the environment variable %s is not a setting of `%s`; want one of %s", name, command.CommandPath(), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return commandline.Usagef("the environment variable %s is not a setting of `%s`; want one of %s", name, command.CommandPath(), strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
 		if flag.Changed {
 			continue
 		}
 		if err := command.Flags().Set(flag.Name, value); err != nil {
-			return usagef("the environment variable %s: %w", name, err)
+			return commandline.Usagef("the environment variable %s: %w", name, err)
 		}
 	}
 	return nil
@@ -63,7 +65,7 @@ func serviceCommand(use, short, long string, run func(*cobra.Command) error) *co
 	return &cobra.Command{
 		Use: use, Short: short,
 		Long: long + "\n\nEach flag may be given as an environment variable instead: --max-wait as LIGHTCONE_MAX_WAIT.",
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := heedEnvironment(command, os.Environ()); err != nil {
 				return err
@@ -77,7 +79,7 @@ func serviceCommand(use, short, long string, run func(*cobra.Command) error) *co
 func required(command *cobra.Command, flags ...string) error {
 	for _, name := range flags {
 		if command.Flags().Lookup(name).Value.String() == "" {
-			return usagef("--%s (or %s) is missing", name, settingOf(name))
+			return commandline.Usagef("--%s (or %s) is missing", name, settingOf(name))
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 	"lightcone/identity/management"
 )
@@ -19,7 +20,7 @@ func newTenantCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "tenant",
 		Short: "Make, limit and disable customers",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE:  func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	flags.register(command.PersistentFlags())
@@ -38,7 +39,7 @@ func newTenantCreateCommand(flags *operatorFlags) *cobra.Command {
 		Use:     "create TENANT",
 		Short:   "Make a tenant, without limits and without keys",
 		Example: `  lightcone tenant create acme --name "Acme Ltd"`,
-		Args:    takes("TENANT"),
+		Args:    commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				tenant, err := client.CreateTenant(ctx, lightcone.TenantID(args[0]), name)
@@ -58,7 +59,7 @@ func newTenantListCommand(flags *operatorFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the tenants",
-		Args:  takes(),
+		Args:  commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				rows := [][]string{{"TENANT", "STATE", "LIMITS", "NAME"}}
@@ -114,7 +115,7 @@ func newTenantShowCommand(flags *operatorFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show TENANT",
 		Short: "Print a tenant's document, as JSON",
-		Args:  takes("TENANT"),
+		Args:  commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				tenant, _, err := client.Tenant(ctx, lightcone.TenantID(args[0]))
@@ -136,7 +137,7 @@ func newTenantStateCommand(flags *operatorFlags, verb, short string, disabled bo
 	return &cobra.Command{
 		Use:   verb + " TENANT",
 		Short: short,
-		Args:  takes("TENANT"),
+		Args:  commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				if err := client.EditTenant(ctx, lightcone.TenantID(args[0]), management.Edit{Disabled: &disabled}, 0); err != nil {
@@ -181,7 +182,7 @@ takes a limit away. Limits that are not named stay as they are. Should somebody
 else change the tenant at the same time, nothing is changed and you are told.`,
 		Example: `  lightcone tenant quota acme --calls-per-second 20 --burst 50
   lightcone tenant quota acme --cpu-seconds-per-month 3600 --calls-per-second none`,
-		Args: takes("TENANT"),
+		Args: commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				tenant, version, err := client.Tenant(ctx, lightcone.TenantID(args[0]))
@@ -194,7 +195,7 @@ else change the tenant at the same time, nothing is changed and you are told.`,
 				}
 				quota, err := limits.Quota()
 				if err != nil {
-					return usagef("%w", err)
+					return commandline.Usagef("%w", err)
 				}
 				if err := client.EditTenant(ctx, tenant.ID, management.Edit{Quota: &quota}, version); err != nil {
 					return err
@@ -220,11 +221,11 @@ func changeQuota(command *cobra.Command, quota *identity.QuotaDocument) error {
 		}
 		named = true
 		if text := flag.Value.String(); text == "null" || limit.set(quota, text) != nil {
-			return usagef("--%s %s: want a number (whole, unless it is a rate or seconds), or %s", limit.flag, text, noLimitWord)
+			return commandline.Usagef("--%s %s: want a number (whole, unless it is a rate or seconds), or %s", limit.flag, text, noLimitWord)
 		}
 	}
 	if !named {
-		return usagef("no limit is named: give at least one, such as --%s 20", quotaFlags[0].flag)
+		return commandline.Usagef("no limit is named: give at least one, such as --%s 20", quotaFlags[0].flag)
 	}
 	return nil
 }
@@ -236,7 +237,7 @@ func newTenantCallbackSecretCommand(flags *operatorFlags) *cobra.Command {
 		Long: `Print what a tenant verifies the signatures of its callbacks with, as libraries for
 Standard Webhooks take it. It is derived from the region's key and the tenant's id, so it is
 the same each time; whoever has it can forge the tenant's callbacks.`,
-		Args: takes("TENANT"),
+		Args: commandline.Takes("TENANT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			return flags.operate(command, os.Getenv, func(ctx context.Context, client *management.Client) error {
 				secret, err := client.CallbackSecret(ctx, lightcone.TenantID(args[0]))

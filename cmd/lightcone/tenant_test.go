@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lightcone"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/identity"
 	"lightcone/identity/management"
 	"lightcone/internal/document/embedded"
@@ -44,37 +45,37 @@ func TestTenantCommands(t *testing.T) {
 		code int
 		want string
 	}{
-		{"tenant create acme --name Acme", exitOK, "made tenant acme"},
-		{"tenant create acme", exitFailed, "There is a tenant acme already"},
-		{"tenant create Acme!", exitFailed, "Acme!"},
-		{"tenant show nobody", exitFailed, "nobody"},
-		{"tenant quota acme --calls-per-second 0", exitOK, "limits: 0 calls/s\n"},
-		{"tenant quota acme --calls-per-second 50", exitOK, "limits: 50 calls/s\n"},
-		{"tenant quota acme --burst 7 --concurrent-calls 3", exitOK, "limits: 50 calls/s (burst 7), 3 at once\n"},
-		{"tenant quota acme --calls-per-second none", exitOK, "limits: 3 at once\n"},
-		{"tenant quota acme --concurrent-calls none --cpu-seconds-per-month 0.5 --bytes-per-month 9007199254740993", exitOK, "limits: 0.5 CPU s/month, 9007199254740993 bytes/month\n"},
-		{"tenant list", exitOK, "9007199254740993 bytes/month"},
-		{"tenant quota acme", exitUsage, "no limit is named"},
-		{"tenant quota acme --burst 2.7", exitUsage, "--burst 2.7"},
-		{"tenant quota acme --concurrent-calls 0.9", exitUsage, "--concurrent-calls 0.9"},
-		{"tenant quota acme --calls-per-second NaN", exitUsage, "--calls-per-second NaN"},
-		{"tenant quota acme --calls-per-second Inf", exitUsage, "--calls-per-second Inf"},
-		{"tenant quota acme --calls-per-second null", exitUsage, "--calls-per-second null"},
-		{"tenant quota acme --calls-per-second -1", exitUsage, "calls_per_second is -1"},
-		{"tenant quota acme --bytes-per-month 1e30", exitUsage, "--bytes-per-month 1e30"},
-		{"tenant disable acme", exitOK, "tenant acme is disabled"},
-		{"tenant show acme", exitOK, `"disabled": true`},
-		{"tenant enable acme", exitOK, "tenant acme is enabled"},
-		{"tenant callback-secret acme", exitOK, "whsec_1i7UuONhwgB1bbgbDnZsYBZfLsfYZVjwpZJz4ZCI87U=\n"},
-		{"tenant callback-secret nobody", exitFailed, "nobody"},
-		{"tenant callback-secret", exitUsage, "TENANT"},
-		{"key create acme", exitUsage, "--scope is missing"},
-		{"key create acme --scope *,resize", exitUsage, "choose one"},
-		{"key create acme --scope Resize", exitUsage, "--scope"},
-		{"key create acme --scope resize --expires -1h", exitUsage, "--expires"},
-		{"key create nobody --scope resize", exitFailed, "nobody"},
-		{"key revoke aaaaaaaaaaaaaaaa", exitFailed, "aaaaaaaaaaaaaaaa"},
-		{"audit verify", exitOK, "the audit trail is whole: 8 entries"},
+		{"tenant create acme --name Acme", commandline.OK, "made tenant acme"},
+		{"tenant create acme", commandline.Failed, "There is a tenant acme already"},
+		{"tenant create Acme!", commandline.Failed, "Acme!"},
+		{"tenant show nobody", commandline.Failed, "nobody"},
+		{"tenant quota acme --calls-per-second 0", commandline.OK, "limits: 0 calls/s\n"},
+		{"tenant quota acme --calls-per-second 50", commandline.OK, "limits: 50 calls/s\n"},
+		{"tenant quota acme --burst 7 --concurrent-calls 3", commandline.OK, "limits: 50 calls/s (burst 7), 3 at once\n"},
+		{"tenant quota acme --calls-per-second none", commandline.OK, "limits: 3 at once\n"},
+		{"tenant quota acme --concurrent-calls none --cpu-seconds-per-month 0.5 --bytes-per-month 9007199254740993", commandline.OK, "limits: 0.5 CPU s/month, 9007199254740993 bytes/month\n"},
+		{"tenant list", commandline.OK, "9007199254740993 bytes/month"},
+		{"tenant quota acme", commandline.NotUnderstood, "no limit is named"},
+		{"tenant quota acme --burst 2.7", commandline.NotUnderstood, "--burst 2.7"},
+		{"tenant quota acme --concurrent-calls 0.9", commandline.NotUnderstood, "--concurrent-calls 0.9"},
+		{"tenant quota acme --calls-per-second NaN", commandline.NotUnderstood, "--calls-per-second NaN"},
+		{"tenant quota acme --calls-per-second Inf", commandline.NotUnderstood, "--calls-per-second Inf"},
+		{"tenant quota acme --calls-per-second null", commandline.NotUnderstood, "--calls-per-second null"},
+		{"tenant quota acme --calls-per-second -1", commandline.NotUnderstood, "calls_per_second is -1"},
+		{"tenant quota acme --bytes-per-month 1e30", commandline.NotUnderstood, "--bytes-per-month 1e30"},
+		{"tenant disable acme", commandline.OK, "tenant acme is disabled"},
+		{"tenant show acme", commandline.OK, `"disabled": true`},
+		{"tenant enable acme", commandline.OK, "tenant acme is enabled"},
+		{"tenant callback-secret acme", commandline.OK, "whsec_1i7UuONhwgB1bbgbDnZsYBZfLsfYZVjwpZJz4ZCI87U=\n"},
+		{"tenant callback-secret nobody", commandline.Failed, "nobody"},
+		{"tenant callback-secret", commandline.NotUnderstood, "TENANT"},
+		{"key create acme", commandline.NotUnderstood, "--scope is missing"},
+		{"key create acme --scope *,resize", commandline.NotUnderstood, "choose one"},
+		{"key create acme --scope Resize", commandline.NotUnderstood, "--scope"},
+		{"key create acme --scope resize --expires -1h", commandline.NotUnderstood, "--expires"},
+		{"key create nobody --scope resize", commandline.Failed, "nobody"},
+		{"key revoke aaaaaaaaaaaaaaaa", commandline.Failed, "aaaaaaaaaaaaaaaa"},
+		{"audit verify", commandline.OK, "the audit trail is whole: 8 entries"},
 	} {
 		code, stdout, stderr := command(strings.Fields(step.args)...)
 		if code != step.code || !strings.Contains(stdout+stderr, step.want) {
@@ -90,7 +91,7 @@ func TestAKeyIsShownOnce(t *testing.T) {
 	command("tenant", "create", "acme")
 	code, stdout, stderr := command("key", "create", "acme", "--scope", "resize,echo", "--expires", "1h")
 	key, err := identity.ParseKey([]byte(strings.TrimSpace(stdout)))
-	if code != exitOK || err != nil {
+	if code != commandline.OK || err != nil {
 		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
 	}
 	said := stderr

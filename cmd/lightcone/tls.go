@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/gateway"
 )
 
@@ -26,9 +27,9 @@ func (t *tlsFlags) certificate(logger *slog.Logger) (*gateway.Certificate, error
 	case t.certificateFile == "" && t.keyFile == "":
 		return nil, nil
 	case t.certificateFile == "":
-		return nil, usagef("--tls-certificate-file (or %s) is missing beside --tls-key-file", settingOf("tls-certificate-file"))
+		return nil, commandline.Usagef("--tls-certificate-file (or %s) is missing beside --tls-key-file", settingOf("tls-certificate-file"))
 	case t.keyFile == "":
-		return nil, usagef("--tls-key-file (or %s) is missing beside --tls-certificate-file", settingOf("tls-key-file"))
+		return nil, commandline.Usagef("--tls-key-file (or %s) is missing beside --tls-certificate-file", settingOf("tls-key-file"))
 	}
 	certificate, err := gateway.NewCertificate(t.certificateFile, t.keyFile, logger)
 	if err != nil {

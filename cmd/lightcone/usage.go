@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 	"lightcone/internal/run"
 )
 
@@ -34,7 +35,7 @@ The key is taken from --key, else --key-file, else $LIGHTCONE_KEY, else
 ` + defaultKeyFile + `.`,
 		Example: `  lightcone usage
   lightcone usage --from 2026-11-01 --to 2026-11-15T12:00:00Z`,
-		Args: takes(),
+		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error { return showUsage(command, flags) },
 	}
 	set := command.Flags()
@@ -56,7 +57,7 @@ func showUsage(command *cobra.Command, flags usageFlags) error {
 	policy.Attempts = singleAttempts
 	caller, err := client.New(client.Options{API: flags.api, Key: key, Parallel: 1, Policy: policy})
 	if err != nil {
-		return usagef("--api: %w", err)
+		return commandline.Usagef("--api: %w", err)
 	}
 	defer caller.Close()
 	used, err := caller.Usage(ctx, flags.from, flags.to, flags.strict)

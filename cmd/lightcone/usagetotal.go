@@ -52,6 +52,11 @@ func (u *usageTotal) Total(ctx context.Context, tenant lightcone.TenantID, from,
 		return lightcone.UsageTotal{}, cannotAddUp(err)
 	}
 	answers = append(answers, own)
+	away, err := u.reader.Away(ctx, period, answers)
+	if err != nil {
+		return lightcone.UsageTotal{}, cannotAddUp(err)
+	}
+	missing = max(missing, away) // those that Consul lists and that do not answer are among them, if they ever reached the bucket
 	shipped, err := u.reader.Sum(ctx, tenant, period, usage.Covered(answers))
 	var damaged usage.Damaged
 	if errors.As(err, &damaged) { // what is missing then is as unknown as an absent node's

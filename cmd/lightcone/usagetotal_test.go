@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"lightcone/client"
+	"lightcone/cmd/internal/commandline"
 )
 
 // used asks a gateway what the demo tenant used.
@@ -97,13 +98,14 @@ func TestUsageOfARegion(t *testing.T) {
 	<-two.ended
 	tells("with a gateway killed", 5, 0.67, 503)
 	code, stdout, stderr := runCommand(t, "", "usage", "--api", "http://"+one.listen, "--key-file", r.key("demo.key"))
-	if code != exitOK || !strings.Contains(stdout, "Only 67 % of those who keep usage answered") {
+	if code != commandline.OK || !strings.Contains(stdout, "Only 67 % of those who keep usage answered") {
 		t.Errorf("usage: %d\n%s%s", code, stdout, stderr)
 	}
-	if code, _, stderr := runCommand(t, "", "usage", "--strict", "--api", "http://"+one.listen, "--key-file", r.key("demo.key")); code != exitFailed || !strings.Contains(stderr, "may lack some") {
+	if code, _, stderr := runCommand(t, "", "usage", "--strict", "--api", "http://"+one.listen, "--key-file", r.key("demo.key")); code != commandline.Failed || !strings.Contains(stderr, "may lack some") {
 		t.Errorf("usage --strict: %d %s", code, stderr)
 	}
 	r.deregister(two)
+	tells("with a gateway killed that Consul does not list any more", 5, 0.67, 503)
 	again := r.gateway("echo", ledger("gw-2")...)
 	r.register(gatewayManagement, again.id, again.manage)
 	tells("with the gateway back", 8, 1, 200)
@@ -121,7 +123,7 @@ func TestLedgerFlagsGoTogether(t *testing.T) {
 	} {
 		for _, service := range []string{"gateway", "worker"} {
 			code, _, stderr := runCommand(t, "", append([]string{service}, strings.Fields(test.flags)...)...)
-			if code != exitUsage || !strings.Contains(stderr, test.says) {
+			if code != commandline.NotUnderstood || !strings.Contains(stderr, test.says) {
 				t.Errorf("%s %s: %d %s, want %s in it", service, test.flags, code, stderr, test.says)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lightcone/cmd/internal/commandline"
 	"lightcone/consul"
 	"lightcone/functions"
 	supervisor "lightcone/functions/runtime"
@@ -66,7 +67,7 @@ func worker(command *cobra.Command, flags workerFlags) error {
 	}
 	spec, err := functionFor(flags.function)
 	if err != nil {
-		return usagef("--function %s: %w", flags.function, err)
+		return commandline.Usagef("--function %s: %w", flags.function, err)
 	}
 	spec.UsePort = flags.onPort
 	fleetKey, operator, err := flags.keys()

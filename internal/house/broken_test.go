@@ -37,6 +37,8 @@ func TestImportDirection(t *testing.T) {
 		{"usage/segment.go", "lightcone/usage/billing", false},
 		{"cmd/lightcone/dev.go", "lightcone/gateway", true},
 		{"cmd/lightcone/dev.go", "lightcone/bench", false},
+		{"cmd/lightcone/dev.go", "lightcone/cmd/lightcone-billing", false},
+		{"cmd/lightcone/dev.go", "lightcone/cmd/internal/commandline", true},
 		{"bench/main.go", "lightcone/functions/runtime", true},
 		{"workers/pool.go", "time", false},
 	} {

@@ -296,10 +296,13 @@ func ReadBill(ctx context.Context, bucket *store.Bucket, hour time.Time) (*Bill,
 	}
 	bill := new(Bill)
 	if err := json.Unmarshal(content, bill); err != nil {
-		return nil, fmt.Errorf("the bill of hour %s: %w", HourText(hour), err)
+		return nil, fmt.Errorf("the bill of hour %s: %w: %w", HourText(hour), err, errBillAgain)
 	}
 	return bill, nil
 }
+
+// errBillAgain is in the error about a bill that cannot be used as it is.
+var errBillAgain = errors.New("bill the hour again")
 
 // readRows reads the rows of a bill.
 func readRows(ctx context.Context, bucket *store.Bucket, hour time.Time, bill *Bill) ([]Row, error) {
@@ -308,7 +311,7 @@ func readRows(ctx context.Context, bucket *store.Bucket, hour time.Time, bill *B
 		return nil, err
 	}
 	if digest := lightcone.DigestOf(table).String(); digest != bill.Table {
-		return nil, fmt.Errorf("the bill of hour %s: its table has the digest %s, the report says %s: bill the hour again", HourText(hour), digest, bill.Table)
+		return nil, fmt.Errorf("the bill of hour %s: its table has the digest %s, the report says %s: %w", HourText(hour), digest, bill.Table, errBillAgain)
 	}
 	return decodeTable[Row](table)
 }

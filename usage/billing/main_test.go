@@ -22,6 +22,13 @@ import (
 var duck *duckdb.Folder
 
 func TestMain(m *testing.M) {
+	if os.Getenv(victimFolder) != "" {
+		if err := becomeVictim(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	scratch, err := os.MkdirTemp("", "lightcone-billing-test-*")
 	if err == nil {
 		duck, err = duckdb.Open(context.Background(), duckdb.Config{Memory: 256 << 20, Threads: 2, Scratch: scratch})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math/big"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -211,4 +212,54 @@ func TestAMonthThatCannotBeInvoicedSaysWhy(t *testing.T) {
 	try(tiered, "it was changed")
 	p.write("bills/dt=2026-11-03/hour=14/bill.parquet", []byte("other"))
 	try(tiered, "bill the hour again")
+}
+
+// Files of somebody else's lie everywhere in the bucket. Those among an hour's records are
+// named in its bill, and none of them changes a figure.
+func TestForeignFilesAllOverTheBucketChangeNoInvoice(t *testing.T) {
+	billed := func(spoil func(place)) (*billing.Revision, []billing.Refused) {
+		p := newPlace(t, t.TempDir())
+		p.put(hour, "node-a", 1, calls(hour, 0, 10, "acme", time.Second))
+		p.put(hour.Add(time.Hour), "node-a", 2, calls(hour.Add(time.Hour), 0, 5, "acme", time.Second))
+		spoil(p)
+		hours, err := p.HoursToBill(p.ctx(), billing.MonthOf(hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused []billing.Refused
+		for _, start := range hours {
+			refused = append(refused, p.bill(start).Refused...)
+		}
+		return p.invoice(prices), refused
+	}
+	want, _ := billed(func(place) {})
+	whole := newPlace(t, t.TempDir())
+	whole.put(hour, "node-a", 7, calls(hour, 100, 10, "acme", time.Second))
+	object := []byte(whole.tree("usage/")[usage.Object{Node: "node-a", Hour: hour, Sequence: 7}.Key()])
+	foreign := []string{
+		"usage/dt=2026-11-03/hour=14/notes.txt", "usage/dt=2026-11-03/hour=14/node=node-a/7.parquet",
+		"usage/dt=2026-11-03/hour=14/node=node-a/00000000000000000007.parquet.bak", "usage/dt=2026-11-03/hour=14/node=NODE/00000000000000000007.parquet",
+		"usage/dt=2026-11-03/hour=14/node=node-a/old/00000000000000000007.parquet",
+	}
+	got, refused := billed(func(p place) {
+		for _, key := range append([]string{
+			"notes.txt", "usage/notes.txt", "usage/dt=2026-11-03/00000000000000000007.parquet", "usage/dt=2026-11-31/hour=14/node=node-a/00000000000000000007.parquet",
+			"usage/dt=2026-11-03/hour=14x/node=node-a/00000000000000000007.parquet", "usage/dt=2026-11-03/hour=24/node=node-a/00000000000000000007.parquet",
+			"bills/notes.txt", "bills/dt=2026-11-03/hour=14/bill.parquet.bak", "invoices/notes.txt", "invoices/month=2026-11/notes.txt",
+			"invoices/month=2026-11/revision=one.json", "invoices/month=2026-11/tenant=acme/notes.txt", "counts/notes.txt",
+		}, foreign...) {
+			p.write(key, object)
+		}
+	})
+	if got.Total != want.Total || !cmp.Equal(got.Hours, want.Hours) || got.Number != 1 {
+		t.Errorf("invoiced %+v, want %+v", got, want)
+	}
+	if len(refused) != len(foreign) {
+		t.Errorf("%d files are named, want %d: %+v", len(refused), len(foreign), refused)
+	}
+	for _, r := range refused {
+		if !slices.Contains(foreign, r.Key) || !strings.Contains(r.Reason, "a foreign file") {
+			t.Errorf("%s was set aside because %s", r.Key, r.Reason)
+		}
+	}
 }

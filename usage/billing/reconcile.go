@@ -73,8 +73,12 @@ func Reconcile(ctx context.Context, bucket *store.Bucket, archived map[string]in
 	if err != nil {
 		return nil, err
 	}
+	lost, err := findGaps(ctx, bucket, hour, counts, objects)
+	if err != nil {
+		return nil, err
+	}
 	result := compare(hour, counts, objects, bill)
-	result.Findings = append(slices.Concat(findings, foreign), result.Findings...)
+	result.Findings = slices.Concat(findings, foreign, lost, result.Findings)
 	return result, nil
 }
 
