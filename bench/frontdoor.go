@@ -101,7 +101,7 @@ func measureThreshold(ctx context.Context, s settings, r *report) error {
 			act  func([]byte) error
 			into *[]float64
 		}{{keys[:1000], authorize, &hit}, {keys, authorize, &cold}, {keys[:1000], pass, &whole}, {keys[:1000], digestOf, &digest}} {
-			found, err := inTurn(measured.keys, measured.act)
+			found, err := inTurn(measured.keys, 1<<20, measured.act)
 			if err != nil {
 				return err
 			}
@@ -142,9 +142,8 @@ type cost struct {
 	allocations uint64
 }
 
-// inTurn measures act with each of the keys, again and again.
-func inTurn(keys [][]byte, act func([]byte) error) (cost, error) {
-	const operations = 1 << 20
+// inTurn measures act with each of the keys, if there are any, again and again.
+func inTurn(keys [][]byte, operations int, act func([]byte) error) (cost, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began, err := cpuOf(os.Getpid())
@@ -152,13 +151,17 @@ func inTurn(keys [][]byte, act func([]byte) error) (cost, error) {
 		return cost{}, err
 	}
 	for i := range operations {
-		if err := act(keys[i%len(keys)]); err != nil {
+		var key []byte
+		if len(keys) > 0 {
+			key = keys[i%len(keys)]
+		}
+		if err := act(key); err != nil {
 			return cost{}, err
 		}
 	}
 	ended, err := cpuOf(os.Getpid())
 	runtime.ReadMemStats(&after)
-	return cost{float64((ended - began).Nanoseconds()) / operations, (after.Mallocs - before.Mallocs) / operations}, err
+	return cost{float64((ended - began).Nanoseconds()) / float64(operations), (after.Mallocs - before.Mallocs) / uint64(operations)}, err
 }
 
 func heap() uint64 {
@@ -221,34 +224,47 @@ func (m memoryStore) Wait(ctx context.Context, _ string, _ uint64) (document.Doc
 	return document.Document{}, false, ctx.Err()
 }
 
-// measureGateways compares two gateways, each a process, in front of the same
-// worker: one that knows callers, limits and a fleet, and one that lets
-// everybody through to its only worker.
+// measureGateways compares a gateway that knows callers, limits and a fleet, and one
+// that lets everybody through to its only worker.
 func measureGateways(ctx context.Context, s settings, r *report) error {
-	dir, err := os.MkdirTemp("", "lightcone-bench-")
+	costs, err := compareGateways(ctx, s, r, modeWhole, modeBare)
 	if err != nil {
 		return err
+	}
+	const section = "front-door"
+	r.add(section, "gateway, 256 KB in: keys, limits, quarantine, fleet", "us", "", costs[0]...)
+	r.add(section, "gateway without them", "us", "", costs[1]...)
+	r.add(section, "with : without", "x", "at most 1.15", ratios(costs[0], costs[1])...)
+	return nil
+}
+
+// compareGateways measures gateways, each a process, in front of the same worker: the
+// CPU microseconds a call of each, by round.
+func compareGateways(ctx context.Context, s settings, r *report, modes ...string) ([][]float64, error) {
+	dir, err := os.MkdirTemp("", "lightcone-bench-")
+	if err != nil {
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	key, err := identity.NewKey(rand.Reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	keyFile := filepath.Join(dir, "key")
 	if err := os.WriteFile(keyFile, []byte(key.Text()), 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	worker, address, err := startWorker(ctx, dir, keyFile, r.Cores)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer worker.stop()
 	body := make([]byte, 256<<10)
 	var contestants []*contestant
-	for _, mode := range []string{modeWhole, modeBare} {
+	for _, mode := range modes {
 		c, err := startGateway(ctx, mode, address, keyFile, body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer c.stop()
 		contestants = append(contestants, c)
@@ -256,15 +272,15 @@ func measureGateways(ctx context.Context, s settings, r *report) error {
 	for range s.rounds {
 		for _, c := range contestants {
 			if err := c.measure(ctx, s, r.Cores); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	const section = "front-door"
-	r.add(section, "gateway, 256 KB in: keys, limits, quarantine, fleet", "us", "", contestants[0].cost...)
-	r.add(section, "gateway without them", "us", "", contestants[1].cost...)
-	r.add(section, "with : without", "x", "at most 1.15", ratios(contestants[0].cost, contestants[1].cost)...)
-	return nil
+	var costs [][]float64
+	for _, c := range contestants {
+		costs = append(costs, c.cost)
+	}
+	return costs, nil
 }
 
 // startWorker starts `lightcone worker` with echo, and returns its address.

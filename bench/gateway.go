@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"lightcone/gateway/quarantine"
 	"lightcone/identity"
 	"lightcone/identity/edge"
+	"lightcone/usage"
 )
 
 // gatewayEnv makes this program one of the gateways that are compared:
@@ -29,8 +31,9 @@ import (
 const gatewayEnv = "LIGHTCONE_BENCH_GATEWAY"
 
 const (
-	modeWhole = "whole" // as `lightcone gateway` has it
-	modeBare  = "bare"  // everybody may call, and there is one worker to send a call to
+	modeWhole    = "whole"    // as `lightcone gateway` has it, but for a ledger of what calls use
+	modeRecorded = "recorded" // with a ledger, in a folder beside the key
+	modeBare     = "bare"     // everybody may call, and there is one worker to send a call to
 )
 
 // serveGateway is the process of one gateway.
@@ -44,8 +47,8 @@ func serveGateway(text string) error {
 	if err != nil {
 		return err
 	}
-	if mode == modeWhole {
-		return serveWhole(listener, workerAddress, keyFile)
+	if mode != modeBare {
+		return serveWhole(listener, workerAddress, keyFile, mode == modeRecorded)
 	}
 	worker := wire.Dial(wire.ClientConfig{Address: workerAddress})
 	defer worker.Close()
@@ -71,7 +74,7 @@ const fleetSize = 8
 
 // serveWhole serves a gateway with all that `lightcone gateway` has; what is behind
 // its caches is in memory, and hardly asked.
-func serveWhole(listener net.Listener, workerAddress, keyFile string) error {
+func serveWhole(listener net.Listener, workerAddress, keyFile string, recorded bool) error {
 	registry := prometheus.NewRegistry()
 	store, err := storeWith(keyFile)
 	if err != nil {
@@ -108,6 +111,16 @@ func serveWhole(listener net.Listener, workerAddress, keyFile string) error {
 	fleet.Follow(members)
 	config := gateway.DefaultConfig()
 	config.Quarantine, config.Tenants = book, table
+	var ledger *usage.Ledger
+	if recorded {
+		ledger, err = usage.Open(context.Background(), usage.Config{
+			Dir: filepath.Join(filepath.Dir(keyFile), "usage"), Node: "bench", Logger: slog.Default(), Metrics: registry,
+		})
+		if err != nil {
+			return err
+		}
+		config.Ledger = ledger
+	}
 	door, err := gateway.New(config, fleet, directory, registry, slog.Default())
 	if err != nil {
 		return err
@@ -119,6 +132,9 @@ func serveWhole(listener net.Listener, workerAddress, keyFile string) error {
 	err = untilTerminated(listener, door.Serve, door.Shutdown)
 	stop()
 	running.Wait()
+	if ledger != nil {
+		err = errors.Join(err, ledger.Stop(context.Background()))
+	}
 	return errors.Join(err, follower.Close(context.Background()))
 }
 

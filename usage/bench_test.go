@@ -3,7 +3,6 @@ package usage
 import (
 	"bytes"
 	"log/slog"
-	"runtime"
 	"testing"
 	"time"
 
@@ -16,20 +15,6 @@ func benchmarkConfig(b *testing.B) Config {
 	return Config{
 		Dir: b.TempDir(), Node: "gw-1", SealAge: time.Hour, MaxDiskBytes: 64 << 30,
 		Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
-	}
-}
-
-func BenchmarkAppend(b *testing.B) {
-	l := begin(b, benchmarkConfig(b))
-	r := record(1)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := l.Append(&r); err != nil {
-			b.Fatal(err)
-		}
-		if err := l.Answered(r.Start); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
 
@@ -46,26 +31,6 @@ func BenchmarkAppendManyGoroutines(b *testing.B) {
 			}
 		}
 	})
-}
-
-// BenchmarkShip is from a segment's bytes to an object's: what one core ships.
-func BenchmarkShip(b *testing.B) {
-	data := segmentOf(b, records(0, 100_000))
-	e, o := NewEncoder(), Object{Node: "gw-1", Hour: past, Sequence: 1}
-	var into bytes.Buffer
-	b.ReportAllocs()
-	rows := 0
-	for b.Loop() {
-		into.Reset()
-		n, err := e.Encode(&into, o, rowsOf(data, seedOf("gw-1", 1), hourNumber(past)))
-		if err != nil || n != 100_000 {
-			b.Fatal(n, err)
-		}
-		rows += n
-	}
-	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
-	b.ReportMetric(float64(into.Len())/100_000, "B/row")
-	runtime.KeepAlive(data)
 }
 
 func BenchmarkDecode(b *testing.B) {

@@ -35,7 +35,7 @@ func (r Region) BillHour(ctx context.Context, hour time.Time) (Bill, error) {
 }
 
 // EstimateHour adds up an hour's records without looking for copies of calls, and
-// writes nothing: the most that a bill can come to, in a fifth of the time. It also says
+// writes nothing: the most that a bill can come to, in a third of the time. It also says
 // which objects a bill would set aside.
 func (r Region) EstimateHour(ctx context.Context, hour time.Time) (most Quantities, refused []Refused, err error) {
 	found, done, err := r.gather(ctx, hour)

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var hour = time.Date(2026, 11, 3, 14, 0, 0, 0, time.UTC)
 
-func open(t testing.TB, memory int64) *duckdb.Folder {
+func open(t *testing.T, memory int64) *duckdb.Folder {
 	t.Helper()
 	folder, err := duckdb.Open(t.Context(), duckdb.Config{Memory: memory, Threads: runtime.GOMAXPROCS(0), Scratch: t.TempDir()})
 	if err != nil {
@@ -60,7 +59,7 @@ func rows(random *rand.Rand, n int) []usage.Row {
 	return made
 }
 
-func encode(t testing.TB, sequence uint64, rows []usage.Row) []byte {
+func encode(t *testing.T, sequence uint64, rows []usage.Row) []byte {
 	t.Helper()
 	var object bytes.Buffer
 	if _, err := usage.NewEncoder().Encode(&object, usage.Object{Node: "node-a", Hour: hour, Sequence: sequence}, slices.Values(rows)); err != nil {
@@ -69,7 +68,7 @@ func encode(t testing.TB, sequence uint64, rows []usage.Row) []byte {
 	return object.Bytes()
 }
 
-func write(t testing.TB, folder string, number int, content []byte) string {
+func write(t *testing.T, folder string, number int, content []byte) string {
 	t.Helper()
 	name := filepath.Join(folder, fmt.Sprintf("%06d.parquet", number))
 	if err := os.WriteFile(name, content, 0o600); err != nil {
@@ -79,7 +78,7 @@ func write(t testing.TB, folder string, number int, content []byte) string {
 }
 
 // fold folds all shares, with each file's calls summed.
-func fold(t testing.TB, folder *duckdb.Folder, files []string, shares int) billing.Folded {
+func fold(t *testing.T, folder *duckdb.Folder, files []string, shares int) billing.Folded {
 	t.Helper()
 	all := billing.Folded{Billed: make([]int64, len(files))}
 	for index := range shares {
@@ -223,21 +222,32 @@ func differs(ctx context.Context, folder *duckdb.Folder, files []string, want bi
 	return nil
 }
 
+// Every call has a copy here, so that each share is also folded in parts.
 func TestAFoldThatDoesNotFitInMemorySpills(t *testing.T) {
-	const memory = 160 << 20
+	const memory, each, distinct = 96 << 20, 250_000, 8
 	scratch := t.TempDir()
-	var files []string
-	random := rand.New(rand.NewPCG(5, 6))
-	for i := range 8 {
-		files = append(files, write(t, scratch, i, encode(t, uint64(i), rows(random, 250_000))))
+	files := make([]string, 2*distinct)
+	random, want := rand.New(rand.NewPCG(5, 6)), int64(0)
+	for i := range distinct {
+		made := rows(random, each)
+		for _, row := range made {
+			want += row.CPU
+		}
+		object := encode(t, uint64(i), made)
+		files[i], files[distinct+i] = write(t, scratch, i, object), write(t, scratch, distinct+i, object)
 	}
-	folder := open(t, memory)
-	var calls int64
-	for _, row := range fold(t, folder, files, 1).Rows {
-		calls += row.Calls
+	folded := fold(t, open(t, memory), files, 2)
+	var calls, cpu int64
+	for _, row := range folded.Rows {
+		calls, cpu = calls+row.Calls, cpu+row.CPU
 	}
-	if calls != 2_000_000 {
-		t.Errorf("%d calls, want 2000000", calls)
+	if calls != each*distinct || cpu != want || folded.Disputed != 0 || folded.Strays != 0 {
+		t.Errorf("%d calls and %d ns of CPU, %d disputed, %d strays; want %d and %d", calls, cpu, folded.Disputed, folded.Strays, each*distinct, want)
+	}
+	for i, billed := range folded.Billed {
+		if first := i < distinct; first && billed != each || !first && billed != 0 {
+			t.Errorf("file %d accounts for %d calls", i, billed)
+		}
 	}
 
 	// Where nothing can be written, the same memory does not do.
@@ -251,45 +261,4 @@ func TestAFoldThatDoesNotFitInMemorySpills(t *testing.T) {
 	if err := nowhere.Close(); err != nil {
 		t.Error(err)
 	}
-}
-
-// CPU time per record, of one core: what a machine shared with others can tell.
-func BenchmarkFold(b *testing.B) {
-	const files, each = 10, 200_000
-	scratch := b.TempDir()
-	random := rand.New(rand.NewPCG(7, 8))
-	var names []string
-	for i := range files {
-		names = append(names, write(b, scratch, i, encode(b, uint64(i), rows(random, each))))
-	}
-	folder := open(b, 2<<30)
-	for name, once := range map[string]func() error{
-		"each-call-once": func() error {
-			_, err := folder.Fold(b.Context(), names, hour, billing.Share{Of: 1})
-			return err
-		},
-		"every-record": func() error {
-			_, err := folder.Sum(b.Context(), names)
-			return err
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			before := cpuTime(b)
-			for b.Loop() {
-				if err := once(); err != nil {
-					b.Fatal(err)
-				}
-			}
-			used := cpuTime(b) - before
-			b.ReportMetric(float64(b.N)*files*each/used.Seconds(), "records/s/core")
-		})
-	}
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
