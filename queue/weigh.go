@@ -196,7 +196,7 @@ func (w *weigher) say(ctx context.Context, c *Client, all map[lightcone.TenantID
 	}
 	for tenant, e := range all {
 		if w.said[tenant] != e {
-			c.logger.Warn("a tenant has its share of what the queue keeps", "tenant", tenant, "of", e.Of, "its calls are not run", e.Far)
+			c.logger.Warn("a tenant has its share of what the queue keeps", "tenant", tenant, "of", e.Of, "its queued calls end without being run", e.Far)
 		}
 	}
 	w.said, w.saidAt = all, time.Now()
