@@ -145,16 +145,22 @@ type excess struct {
 	Far bool   `json:",omitempty"` // so much more that its queued calls end without being run
 }
 
-// beyond adds to all those who have too much of a kind, of which a stream may hold most
-// bytes.
-func beyond(all map[lightcone.TenantID]excess, k *kind, kept map[lightcone.TenantID]int64, most int64, share float64) {
+// beyond are those who have too much of a kind, of which a stream may hold most bytes.
+func beyond(k *kind, kept map[lightcone.TenantID]int64, most int64, share float64) map[lightcone.TenantID]excess {
+	those := make(map[lightcone.TenantID]excess)
 	for tenant, bytes := range kept {
-		if float64(bytes) <= share*float64(most) {
-			continue
+		if float64(bytes) > share*float64(most) {
+			those[tenant] = excess{Of: k.what, Far: k.ofEnds && float64(bytes) > (share+farBeyond)*float64(most)}
 		}
-		far := k.ofEnds && float64(bytes) > (share+farBeyond)*float64(most)
-		if known, is := all[tenant]; !is || far && !known.Far {
-			all[tenant] = excess{Of: k.what, Far: far}
+	}
+	return those
+}
+
+// join adds those of one more kind to all: of each tenant the worst is said.
+func join(all, those map[lightcone.TenantID]excess) {
+	for tenant, e := range those {
+		if known, is := all[tenant]; !is || e.Far && !known.Far {
+			all[tenant] = e
 		}
 	}
 }
