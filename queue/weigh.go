@@ -16,9 +16,10 @@ import (
 
 const (
 	weighEvery  = time.Second
-	weighFor    = time.Minute     // at most, for one kind at a look
-	weighRests  = 20              // what is read anew rests for so many times as long as reading took
-	beyondStays = 5 * time.Minute // word of who has too much, when nobody says it again: for longer than weighing one kind takes
+	weighFor    = time.Minute      // at most, for one kind at a look
+	weighRests  = 20               // what is read anew rests for so many times as long as reading took,
+	restsMost   = 10 * time.Second // but no longer
+	beyondStays = 5 * time.Minute  // word of who has too much, when nobody says it again: for longer than weighing one kind takes
 	beyondAgain = 15 * time.Second
 	readAtOnce  = 1000 // messages
 	readerIdles = time.Minute
@@ -158,12 +159,15 @@ func (s *scale) weigh(ctx context.Context, js jetstream.JetStream) (map[lightcon
 			all.add(tenant, bytes, about.Timestamp)
 		}
 	})
-	s.rests = time.Now().Add(weighRests * time.Since(now))
 	if err == nil {
 		s.weights = all
+		s.rests = time.Now().Add(restAfter(time.Since(now)))
 	}
 	return s.weights.kept(now), err
 }
+
+// restAfter is for how long what was read anew holds, when reading it took so long.
+func restAfter(took time.Duration) time.Duration { return min(weighRests*took, restsMost) }
 
 // forget is for a stream that has so little that nobody can have too much.
 func (s *scale) forget(ctx context.Context, js jetstream.JetStream) {

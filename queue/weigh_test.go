@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"context"
 	"maps"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -70,5 +72,29 @@ func TestAStreamIsWeighedUntilItHasMuchLess(t *testing.T) {
 		if s.begun = s.worth(step.bytes, 100); s.begun != step.want {
 			t.Errorf("with %d bytes and a share of 100: %t", step.bytes, s.begun)
 		}
+	}
+}
+
+func TestWhatIsReadAnewRests(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{time.Millisecond: 20 * time.Millisecond, time.Second: 10 * time.Second, time.Minute: 10 * time.Second} {
+		if got := restAfter(took); got != want {
+			t.Errorf("after %v it rests for %v, want %v", took, got, want)
+		}
+	}
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	var s scale
+	for _, k := range kinds(c.limits) {
+		if k.stream == deadStream {
+			s.kind = k
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.weigh(ended, c.js); err == nil || !s.rests.IsZero() {
+		t.Errorf("it could not be read (%v), and rests until %v", err, s.rests)
+	}
+	if _, err := s.weigh(t.Context(), c.js); err != nil || s.rests.IsZero() {
+		t.Errorf("it was read (%v), and rests until %v", err, s.rests)
 	}
 }
