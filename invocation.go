@@ -11,7 +11,7 @@ const (
 	InvocationQueued    InvocationStatus = "queued"    // accepted; waits for a slot, the first time or again
 	InvocationRunning   InvocationStatus = "running"   // a worker has it
 	InvocationSucceeded InvocationStatus = "succeeded" // the function answered
-	InvocationFailed    InvocationStatus = "failed"    // the function refused the input; trying again would not help
+	InvocationFailed    InvocationStatus = "failed"    // the function refused the input, or the tenant has too much in the queue; it is not tried again
 	InvocationCancelled InvocationStatus = "cancelled" // its tenant took it back
 	InvocationDead      InvocationStatus = "dead"      // attempts or age used up; it lies in the dead letters
 )

@@ -165,6 +165,13 @@ func TestTurnTranscripts(t *testing.T) {
 			worker.called(lane)
 		case "none":
 			worker.none(lane, now)
+		case "round": // each lane is asked in turn, and has none
+			for range Lanes {
+				for _, p := range worker.plan(1, now) {
+					worker.none(p.lane, now)
+				}
+				now = now.Add(s.duration("each"))
+			}
 		case "all-none":
 			for lane := range Lanes {
 				worker.none(lane, now)

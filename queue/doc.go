@@ -8,7 +8,8 @@
 //	          take: attempts+1   +---------+  answered, below 400      succeeded
 //	+--------+ ----------------> |         | ------------------------> (final)
 //	| queued |                   | running |  refused: 4xx, or a
-//	|        | <---------------- |         |  problem of its input     failed
+//	|        | <---------------- |         |  problem of its input,
+//	|        |                   |         |  or of its tenant's share failed
 //	+--------+  crash, 5xx, time +---------+ ------------------------> (final)
 //	  |   |  ^  out: back off;     | |  | ^
 //	  |   |  |  not seen by the    | |  +-+ taken again, attempts+1:
@@ -34,7 +35,8 @@
 //     message goes: at least once, in the same words. It is a worker that tells: the message of a call that ended
 //     without one waits for the next, until the call's record is gone.
 //   - A function is given a call at most Limits.Attempts times in each generation (a
-//     redrive begins a new one): at least once while it lives, not exactly once.
+//     redrive begins a new one): at least once while it lives, not exactly once; and not
+//     any more while its tenant is far beyond its share of what is kept (kept.go).
 //   - Reads of a call's state are linearizable, or fail.
 //   - What a client holds in memory is bounded by the calls in its hands.
 //

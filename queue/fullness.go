@@ -30,18 +30,24 @@ type room struct {
 // fullness is the room as last heard. It is safe for concurrent use.
 type fullness struct {
 	mu     sync.Mutex
-	at     time.Time
+	at     time.Time // when it was last asked for
 	asking bool
-	heard  room // for everybody, until it has been heard
+	heard  room      // for everybody, until it has been heard
+	since  time.Time // when it was heard
 }
 
-// last is what was heard last. stale asks the caller to hear it anew, once.
+// last is what was heard last; who has too much only while that word may hold. stale asks
+// the caller to hear it anew, once.
 func (f *fullness) last(now time.Time) (heard room, stale bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	stale = !f.asking && now.Sub(f.at) > fullnessStays
 	f.asking = f.asking || stale
-	return f.heard, stale
+	heard = f.heard
+	if now.Sub(f.since) > beyondStays {
+		heard.beyond = nil
+	}
+	return heard, stale
 }
 
 // hear takes the room in, or with an error that it could not be heard.
@@ -50,7 +56,7 @@ func (f *fullness) hear(heard room, err error, now time.Time) {
 	defer f.mu.Unlock()
 	f.asking, f.at = false, now
 	if err == nil {
-		f.heard = heard
+		f.heard, f.since = heard, now
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"lightcone"
 	"lightcone/functions"
@@ -74,4 +75,28 @@ func TestAResultThatThereIsNoRoomForIsAFailedAttempt(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Who asks rarely, or in vain, must not go by what was said hours ago.
+func TestWordOfWhoHasTooMuchIsVoidWhenItIsOld(t *testing.T) {
+	var f fullness
+	far := func(at time.Duration) bool {
+		heard, _ := f.last(epoch.Add(at))
+		return heard.beyond["acme"].Far
+	}
+	f.hear(room{filled: 0.5, beyond: map[lightcone.TenantID]excess{"acme": {Of: "large results", Far: true}}}, nil, epoch)
+	if !far(0) || !far(beyondStays) {
+		t.Error("it is void at once")
+	}
+	f.hear(room{}, errors.New("nobody answers"), epoch.Add(beyondStays))
+	if far(beyondStays + 1) {
+		t.Error("it still holds")
+	}
+	if heard, stale := f.last(epoch.Add(3 * beyondStays)); heard.filled != 0.5 || !stale {
+		t.Errorf("%+v, stale %t", heard, stale)
+	}
+	f.hear(room{beyond: map[lightcone.TenantID]excess{"acme": {Of: "large results", Far: true}}}, nil, epoch.Add(3*beyondStays))
+	if !far(4 * beyondStays) {
+		t.Error("what was said again is void")
+	}
 }

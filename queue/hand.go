@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,9 +53,8 @@ type hand struct {
 	crew *crew
 	taken
 	job   job
-	input []byte        // nil when it is far
-	once  sync.Once     // the call has given its room back
-	rests time.Duration // for so long a call is given back that is not over, and not run
+	input []byte    // nil when it is far
+	once  sync.Once // the call has given its room back
 
 	attempt atomic.Int64 // number of the attempt that runs; 0 = none has begun
 
@@ -71,9 +69,12 @@ func (h *hand) work(m *nats.Msg) {
 	defer func() { h.crew.done <- struct{}{} }()
 	defer h.giveRoomBack()
 	run := h.run
-	if tenant := lightcone.TenantID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]); h.crew.store.room().beyond[tenant].Far {
-		run = nil // its call waits until there is room for what it comes to
-		h.rests = h.crew.limits.BackOffMost/2 + time.Duration(rand.Float64()*float64(h.crew.limits.BackOffMost/2))
+	tenant := lightcone.TenantID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	if e := h.crew.store.room().beyond[tenant]; e.Far { // a call that waited for room would be in the way of others'
+		run = func(context.Context, *record) (verdict, functions.Result) {
+			h.giveRoomBack()
+			return verdictRefused, e.result(tenant)
+		}
 	}
 	_ = h.see(context.Background(), m, run) // it has been given back then
 }
@@ -105,17 +106,27 @@ func (h *hand) see(ctx context.Context, m *nats.Msg, run func(context.Context, *
 	close(ended)
 	h.crew.leave(h)
 	beating.Wait()
-	switch {
-	case err == nil:
-	case errors.Is(err, errNotOver):
-		h.giveBack(h.rests)
-	case errors.Is(err, errUntold):
-		h.giveBack(untoldRests(h.crew.limits))
-	default:
-		logger.Warn("a queued call's state could not be stored: the call will be taken again", "call", h.job.ID, "error", err)
-		h.giveBack(h.crew.limits.BackOffBase)
+	if err != nil {
+		if !errors.Is(err, errNotOver) && !errors.Is(err, errUntold) {
+			logger.Warn("a queued call's state could not be stored: the call will be taken again", "call", h.job.ID, "error", err)
+		}
+		h.giveBack(restOf(err, h.crew.limits))
 	}
 	return err
+}
+
+// restOf is for how long a call is given back that could not be seen through.
+func restOf(err error, l Limits) time.Duration {
+	switch {
+	case errors.Is(err, errNotOver):
+		return 0
+	case errors.Is(err, errUntold):
+		return untoldRests(l)
+	case errors.Is(err, errFull): // of dead letters, for instance: room comes slowly, and what comes again goes before what is new
+		return l.BackOffMost
+	default:
+		return l.BackOffBase
+	}
 }
 
 // run gives the call to the function.

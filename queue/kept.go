@@ -2,6 +2,7 @@ package queue
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -10,17 +11,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"lightcone"
+	"lightcone/functions"
 	"lightcone/internal/problem"
 )
 
 // What is kept of a tenant's calls is bounded, too, lest it fill the queue for all: a
 // tenant that has more than Limits.KeptShare of what a stream may hold is refused until
-// some of it is gone, and its queued calls are not run while there is much more of what
-// they would add to. Nobody counts: the node that leads CALLS weighs what the streams
+// some of it is gone. While there is much more of what they would add to, its queued calls
+// end as they are met: failed, not run, with a record that is small. Nobody counts: the node that leads CALLS weighs what the streams
 // have (weigh.go), and says who has too much; all clients hear that.
 
 const (
-	farBeyond   = 0.05        // of what a stream may hold: beyond the share by so much, a tenant's calls are not run
+	farBeyond   = 0.05        // of what a stream may hold: beyond the share by so much, a tenant's calls end without being run
 	keptSlots   = 64          // a tenant's bytes are forgotten a 64th of their time late
 	keptRefusal = time.Minute // when it is worth to ask again: room comes with time
 )
@@ -140,19 +142,25 @@ func (w *weights) kept(now time.Time) map[lightcone.TenantID]int64 {
 // excess says that a tenant has more than its share.
 type excess struct {
 	Of  string // what
-	Far bool   `json:",omitempty"` // so much more that its calls are not run
+	Far bool   `json:",omitempty"` // so much more that its queued calls end without being run
 }
 
-// beyond adds to all those who have too much of a kind, of which a stream may hold most
-// bytes.
-func beyond(all map[lightcone.TenantID]excess, k *kind, kept map[lightcone.TenantID]int64, most int64, share float64) {
+// beyond are those who have too much of a kind, of which a stream may hold most bytes.
+func beyond(k *kind, kept map[lightcone.TenantID]int64, most int64, share float64) map[lightcone.TenantID]excess {
+	those := make(map[lightcone.TenantID]excess)
 	for tenant, bytes := range kept {
-		if float64(bytes) <= share*float64(most) {
-			continue
+		if float64(bytes) > share*float64(most) {
+			those[tenant] = excess{Of: k.what, Far: k.ofEnds && float64(bytes) > (share+farBeyond)*float64(most)}
 		}
-		far := k.ofEnds && float64(bytes) > (share+farBeyond)*float64(most)
-		if known, is := all[tenant]; !is || far && !known.Far {
-			all[tenant] = excess{Of: k.what, Far: far}
+	}
+	return those
+}
+
+// join adds those of one more kind to all: of each tenant the worst is said.
+func join(all, those map[lightcone.TenantID]excess) {
+	for tenant, e := range those {
+		if known, is := all[tenant]; !is || e.Far && !known.Far {
+			all[tenant] = e
 		}
 	}
 }
@@ -165,4 +173,10 @@ func (e excess) refusal(tenant lightcone.TenantID) error {
 	full := problem.New(problem.LimitReached, "Tenant %s has its share of what the queue keeps (%s): wait until some of it has expired.", tenant, e.Of)
 	full.Quota, full.RetryAfter = "kept_bytes", keptRefusal
 	return full
+}
+
+// result is what a queued call of a tenant that is far beyond its share comes to.
+func (e excess) result(tenant lightcone.TenantID) functions.Result {
+	return functions.Result{Problem: problem.LimitReached, Body: fmt.Appendf(nil,
+		"Tenant %s has far more than its share of what the queue keeps (%s), so the call was not run: it may be sent again, as a new call, when some of that has expired.", tenant, e.Of)}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,32 +71,37 @@ func (b *bed) refusedForBytes(c *Client, what string) {
 // What is kept of one tenant's calls is bounded, and is no matter for another.
 func TestATenantHasItsShareOfWhatIsKept(t *testing.T) {
 	limits := testLimits
-	limits.Keep = 25 * time.Second
+	limits.Keep, limits.KeptShare = 25*time.Second, 0.05 // 4.8 MiB, and so much more before calls are not run
 	b := threeNodes(t)
 	c := b.connect(limits)
 	b.weighed(limits)
 	var ids []lightcone.CallID
-	for range 130 { // a quarter of 96 MiB is what 96 of them come to
-		q := queued(t, "x")
+	for range 25 { // 20 of them come to more than that, and all to less than twice that
+		q := queued(t, "much")
 		b.accept(c, q)
 		ids = append(ids, q.Call.ID)
 	}
-	b.work(c, answering(256<<10))
+	b.work(c, func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+		if string(call.Body) == "much" {
+			return answering(256<<10)(ctx, call, answer)
+		}
+		return echo(ctx, call, answer)
+	})
 	b.refusedForBytes(c, "results")
 	other := queued(t, "x")
 	other.Call.Tenant = "other"
 	b.accept(c, other)
 	b.ends(c, other)
-	eventually(t, "room again", func(ctx context.Context) error {
-		_, err := c.Accept(ctx, queued(t, "x"))
-		return err
-	})
-	b.left(c, 0) // also those that were left to wait for room
+	b.left(c, 0)
 	for _, id := range ids {
 		if got, err := c.Find(t.Context(), "acme", id); err == nil && (got.Status != lightcone.InvocationSucceeded || got.Attempts != 1) {
 			t.Errorf("%+v", got)
 		}
 	}
+	eventually(t, "room again", func(ctx context.Context) error {
+		_, err := c.Accept(ctx, queued(t, "x"))
+		return err
+	})
 }
 
 func TestWhatIsKeptInTheOtherPlacesIsWeighed(t *testing.T) {
@@ -150,28 +157,47 @@ func TestWhatIsKeptInTheOtherPlacesIsWeighed(t *testing.T) {
 	}
 }
 
-// A tenant that has so much that there might be no room for what its calls come to: they
-// wait, as long as they may, and count no attempt.
-func TestCallsOfATenantThatIsFarBeyondWait(t *testing.T) {
-	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
-		past := b.connect(testLimits)
-		past.protocol.now = func() time.Time { return time.Now().Add(-c.limits.MaxAge - time.Minute) }
-		mine, old, other, again := queued(t, "x"), queued(t, "old"), queued(t, "x"), queued(t, "x")
-		mine.IdempotencyKey, again.IdempotencyKey, other.Call.Tenant = "mine", "mine", "other"
-		b.accept(c, mine)
-		b.accept(past, old)
-		b.accept(c, other)
-		w := new(weigher)
-		if err := w.say(t.Context(), c, map[lightcone.TenantID]excess{"acme": {Of: "large results", Far: true}}); err != nil {
-			t.Fatal(err)
+// neighbour is another tenant whose calls of echo go to the lanes of acme's.
+func neighbour() lightcone.TenantID {
+	for n := 0; ; n++ {
+		tenant := lightcone.TenantID(fmt.Sprintf("other%d", n))
+		mine, its := lanesOf("echo", "acme"), lanesOf("echo", tenant)
+		if slices.Sort(mine[:]); slices.Contains(mine[:], its[0]) && slices.Contains(mine[:], its[1]) {
+			return tenant
 		}
-		eventually(t, "word of it", func(context.Context) error {
-			if c.store.hearFullness(); !c.store.room().beyond["acme"].Far {
-				return errors.New("it has not been heard")
+	}
+}
+
+// A tenant that has so much that there might be no room for what its calls come to: they
+// end, are not run, cost nothing, and are not in the way of another's.
+func TestCallsOfATenantThatIsFarBeyondEndUnrun(t *testing.T) {
+	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
+		var mine []*functions.Queued
+		for n := range 20 {
+			q := queued(t, "x")
+			q.IdempotencyKey, q.Callback = fmt.Sprintf("mine-%d", n), "https://acme/ended"
+			b.accept(c, q)
+			mine = append(mine, q)
+		}
+		behind := queued(t, "x")
+		behind.Call.Tenant = neighbour()
+		b.accept(c, behind)
+		w := new(weigher)
+		word := func(all map[lightcone.TenantID]excess) {
+			if err := w.say(t.Context(), c, all); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})
-		if got := b.accept(c, again); got.ID != mine.Call.ID { // it adds nothing
+			eventually(t, "word of it", func(context.Context) error {
+				if c.store.hearFullness(); !maps.Equal(c.store.room().beyond, all) {
+					return errors.New("it has not been heard")
+				}
+				return nil
+			})
+		}
+		word(map[lightcone.TenantID]excess{"acme": {Of: "large results", Far: true}})
+		again := queued(t, "x")
+		again.IdempotencyKey, again.Callback = mine[0].IdempotencyKey, mine[0].Callback
+		if got := b.accept(c, again); got.ID != mine[0].Call.ID { // it adds nothing
 			t.Errorf("%+v", got)
 		}
 		refused, keys := queued(t, "x"), kept(t, c.js, keysStream)
@@ -181,27 +207,64 @@ func TestCallsOfATenantThatIsFarBeyondWait(t *testing.T) {
 		if now := kept(t, c.js, keysStream); now > keys {
 			t.Errorf("a refused call took a key: %d, before %d", now, keys)
 		}
-		var ran atomic.Int64
-		b.work(c, func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
-			if call.Tenant == "acme" {
-				ran.Add(1)
-			}
-			return echo(ctx, call, answer)
+		var ran, billed atomic.Int64 // of acme
+		b.workAs(c, WorkConfig{
+			Function: "echo", AtOnce: 1, Room: func() bool { return true },
+			Run: func(ctx context.Context, call *functions.Call, answer *functions.Answer) error {
+				if call.Tenant == "acme" {
+					ran.Add(1)
+				}
+				return echo(ctx, call, answer)
+			},
+			Ended: func(used *lightcone.UsageRecord) error {
+				if used.Tenant == "acme" {
+					billed.Add(1)
+				}
+				return nil
+			},
 		})
-		b.ends(c, other)
-		if got := b.until(c, old.Call.ID, lightcone.InvocationDead); got.Attempts != 0 {
-			t.Errorf("%+v", got)
+		b.ends(c, behind)
+		for _, q := range mine {
+			if got := b.until(c, q.Call.ID, lightcone.InvocationFailed); got.Attempts != 0 || !strings.Contains(got.Error, "large results") {
+				t.Errorf("%+v", got)
+			}
+			got, err := c.Result(t.Context(), "acme", q.Call.ID)
+			if err != nil || got.Problem != problem.LimitReached || got.Status != 0 || !strings.Contains(string(got.Body), "sent again") {
+				t.Errorf("%+v, %v", got, err)
+			}
 		}
-		if got := b.until(c, mine.Call.ID, lightcone.InvocationQueued); got.Attempts != 0 || ran.Load() != 0 {
-			t.Errorf("%d runs, %+v", ran.Load(), got)
+		b.left(c, 0)
+		if letters, told := kept(t, c.js, deadStream), kept(t, c.js, callbacksStream); letters > 0 || told != uint64(len(mine)) || ran.Load() > 0 || billed.Load() > 0 {
+			t.Errorf("%d dead letters, %d callbacks, %d runs, %d billed", letters, told, ran.Load(), billed.Load())
 		}
-		if err := w.say(t.Context(), c, map[lightcone.TenantID]excess{}); err != nil {
-			t.Fatal(err)
-		}
-		if got := b.until(c, mine.Call.ID, lightcone.InvocationSucceeded); got.Attempts != 1 {
+		word(map[lightcone.TenantID]excess{})
+		later := queued(t, "x")
+		b.accept(c, later)
+		if got := b.until(c, later.Call.ID, lightcone.InvocationSucceeded); got.Attempts != 1 {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// What comes again goes before what is new: a call whose dead letter there is no room for
+// must not come again at once.
+func TestACallThatThereIsNoRoomToBuryRestsForLong(t *testing.T) {
+	limits := testLimits
+	limits.MaxBytes, limits.Attempts = 4<<20, 1
+	b := oneNode(t)
+	c := b.connect(limits)
+	body, filling := make([]byte, 1<<18), true
+	for n := 0; filling && n < 100; n++ {
+		_, err := c.store.bury(t.Context(), &letter{Job: job{ID: queued(t, "").Call.ID, Tenant: "other"}}, body)
+		if filling = err == nil; !filling && !errors.Is(err, errFull) {
+			t.Fatal(err)
+		}
+	}
+	old := &job{ID: queued(t, "").Call.ID, Tenant: "acme", Function: "echo", QueuedAt: time.Now().Add(-c.limits.MaxAge - time.Hour)}
+	err := (&attempt{protocol: c.protocol, job: old, input: body}).process(t.Context())
+	if got := restOf(err, c.limits); err == nil || got != c.limits.BackOffMost {
+		t.Errorf("it rests for %v after %v", got, err)
+	}
 }
 
 // ends awaits the good end of anybody's call.

@@ -151,11 +151,12 @@ func TestLanesThatAreLostAreMadeAgain(t *testing.T) {
 // Lanes that nobody asks for calls are removed, and lose none: of a function that was taken
 // away, and has calls, or none.
 func TestLanesWithoutWorkersAreRemovedAndLoseNoCall(t *testing.T) {
-	short := testLimits
+	short, long := testLimits, testLimits
 	short.MaxAge, short.Silence = 500*time.Millisecond, time.Second // so that a lane is idle after two seconds
+	long.MaxAge = 1500 * time.Millisecond                           // and with this one after six
 	onEach(t, testLimits, func(t *testing.T, b *bed, c *Client) {
 		brief := b.connect(short)
-		stop := b.workAs(brief, WorkConfig{Function: "resize", AtOnce: 1, Room: func() bool { return true }, Run: echo})
+		stop := b.workAs(b.connect(long), WorkConfig{Function: "resize", AtOnce: 1, Room: func() bool { return true }, Run: echo})
 		for lane := range Lanes { // as clients of earlier versions made them
 			_, err := c.js.CreateOrUpdateConsumer(t.Context(), workStream, jetstream.ConsumerConfig{
 				Durable: laneName("echo", lane), FilterSubject: workSubject("echo", lane, "*"), AckPolicy: jetstream.AckExplicitPolicy,
@@ -164,9 +165,6 @@ func TestLanesWithoutWorkersAreRemovedAndLoseNoCall(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if !brief.makeLanes(t.Context(), "echo") {
-			t.Fatal("the lanes could not be made")
 		}
 		var ids []lightcone.CallID
 		for range 10 {
@@ -184,6 +182,10 @@ func TestLanesWithoutWorkersAreRemovedAndLoseNoCall(t *testing.T) {
 				t.Fatal(m, err)
 			}
 		}
+		if !brief.makeLanes(t.Context(), "echo") {
+			t.Fatal("the lanes could not be made")
+		}
+		began := time.Now()
 		lanes := func(function lightcone.FunctionName) (n int) {
 			for lane := range Lanes {
 				_, err := c.js.Consumer(t.Context(), workStream, laneName(function, lane))
@@ -199,6 +201,12 @@ func TestLanesWithoutWorkersAreRemovedAndLoseNoCall(t *testing.T) {
 		eventually(t, "the end of the lanes", func(context.Context) error {
 			if n := lanes("echo"); n > 0 {
 				return fmt.Errorf("%d are left", n)
+			}
+			return nil
+		})
+		eventually(t, "when lanes that nobody asks would be gone", func(context.Context) error {
+			if age := time.Since(began); age < 3*laneIdles(long)/2 {
+				return fmt.Errorf("they are %v old", age)
 			}
 			return nil
 		})

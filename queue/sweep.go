@@ -54,8 +54,10 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 		if err != nil || !stray(found.record, l != nil, o.stored, now, c.limits) {
 			return err
 		}
-		removed++
-		return c.warehouse.dropInput(ctx, o.tenant, o.id)
+		if err = c.warehouse.dropInput(ctx, o.tenant, o.id); err == nil {
+			removed++
+		}
+		return err
 	})
 	if err == nil {
 		err = c.warehouse.all(ctx, resultsBucket, func(o object) error {
@@ -66,8 +68,10 @@ func (c *Client) Sweep(ctx context.Context) (removed int, err error) {
 			if err != nil || !unread(found.record, o.name) {
 				return err
 			}
-			removed++
-			return c.warehouse.dropResult(ctx, o.name)
+			if err = c.warehouse.dropResult(ctx, o.name); err == nil {
+				removed++
+			}
+			return err
 		})
 	}
 	for _, bucket := range []string{inputsBucket, resultsBucket} {

@@ -70,6 +70,27 @@ func TestTheSweepTakesWhatNoCallNeeds(t *testing.T) {
 	}
 }
 
+func TestWhatCouldNotBeRemovedDoesNotCountAsSwept(t *testing.T) {
+	b := oneNode(t)
+	c := b.connect(testLimits)
+	if err := c.warehouse.putInput(t.Context(), &job{ID: queued(t, "").Call.ID, Tenant: "acme"}, []byte("never accepted")); err != nil {
+		t.Fatal(err)
+	}
+	inputs, err := c.js.Stream(t.Context(), "OBJ_"+inputsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := inputs.CachedInfo().Config
+	fixed.DenyPurge, fixed.AllowRollup = true, false // as if nobody answered
+	if _, err := c.js.UpdateStream(t.Context(), fixed); err != nil {
+		t.Fatal(err)
+	}
+	c.protocol.now = func() time.Time { return time.Now().Add(7 * time.Hour) }
+	if removed, err := c.Sweep(t.Context()); removed != 0 || err == nil {
+		t.Errorf("%d removed, %v", removed, err)
+	}
+}
+
 // redrivenMeanwhile is a ledger that has a dead call redriven by somebody else just
 // before it is read for the first time.
 type redrivenMeanwhile struct {

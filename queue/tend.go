@@ -52,10 +52,10 @@ func (c *Client) tend(ctx context.Context, sweepEvery, buryEvery time.Duration) 
 	nowAndThen(ctx, sweepEvery, func() {
 		removed, err := c.Sweep(ctx)
 		if err != nil && ctx.Err() == nil {
-			c.logger.Warn("the queue's inputs could not be swept", "error", err)
+			c.logger.Warn("the queue's stored inputs and results could not be swept", "error", err)
 		}
 		if removed > 0 {
-			c.logger.Info("inputs of calls that are over were removed", "inputs", removed)
+			c.logger.Info("stored inputs and results of calls that are over were removed", "objects", removed)
 		}
 	})
 }

@@ -23,8 +23,9 @@ const (
 
 // turns is how a worker takes calls from its function's lanes: in turn, one at a time
 // from each, so that a long lane does not keep the others waiting. While it has room
-// it asks lanes that may have calls; when none has, it waits on all of them at once. While
-// others have so many that there is never room to wait, it asks the empty ones now and then.
+// it asks lanes that may have calls; when a whole round has none, it waits on all of them
+// at once. While others have so many that there is never room to wait, it asks the empty
+// ones now and then.
 // A call that comes to a waiting pull when the room is gone goes back at once. It is
 // pure, for one goroutine. Its zero value knows nothing of the lanes.
 type turns struct {
@@ -32,7 +33,8 @@ type turns struct {
 		state laneState
 		until time.Time // when what is under way is taken for lost, or the rest is over
 	}
-	next int
+	next  int
+	empty int // asks in a row that found no call; with a round of them, it is time to wait
 }
 
 // pull is a request for a call of a lane: answered at once, or when there is one.
@@ -43,9 +45,18 @@ type pull struct {
 
 // plan says which pulls to send now, with room for so many more calls.
 func (t *turns) plan(room int, now time.Time) []pull {
+	if room == 0 {
+		t.empty = 0
+	}
 	for i := range t.lanes {
 		l := &t.lanes[i]
-		if l.state == "" || l.state != laneMaybe && !now.Before(l.until) {
+		switch {
+		case l.state == laneMaybe || l.state != "" && now.Before(l.until):
+		case l.state == laneEmpty && (room == 0 || t.empty >= Lanes): // it is for later, or for a pull that waits
+		default:
+			if l.state == laneAsked {
+				t.empty = 0
+			}
 			l.state = laneMaybe
 		}
 	}
@@ -75,13 +86,24 @@ func (t *turns) set(lane int, state laneState, until time.Time) {
 }
 
 // called notes that a call came from the lane: there may be more.
-func (t *turns) called(lane int) { t.set(lane, laneMaybe, time.Time{}) }
+func (t *turns) called(lane int) {
+	t.empty = 0
+	t.set(lane, laneMaybe, time.Time{})
+}
 
 // none notes that the lane had no call, at once or until its wait was over.
-func (t *turns) none(lane int, now time.Time) { t.set(lane, laneEmpty, now.Add(emptyRests)) }
+func (t *turns) none(lane int, now time.Time) {
+	if t.lanes[lane].state == laneAsked {
+		t.empty++
+	}
+	t.set(lane, laneEmpty, now.Add(emptyRests))
+}
 
 // failed notes that nobody answers for the lane.
-func (t *turns) failed(lane int, now time.Time) { t.set(lane, laneFailed, now.Add(failedRests)) }
+func (t *turns) failed(lane int, now time.Time) {
+	t.empty = 0
+	t.set(lane, laneFailed, now.Add(failedRests))
+}
 
 // asked is how many pulls are under way that are answered at once.
 func (t *turns) asked() (n int) {

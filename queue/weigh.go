@@ -16,9 +16,10 @@ import (
 
 const (
 	weighEvery  = time.Second
-	weighFor    = 2 * time.Minute // at most, for one look at everything
-	weighRests  = 20              // what is read anew rests for so many times as long as reading took
-	beyondStays = time.Minute     // word of who has too much, when nobody says it again
+	weighFor    = time.Minute      // at most, for one kind at a look
+	weighRests  = 20               // what is read anew rests for so many times as long as reading took,
+	restsMost   = 10 * time.Second // but no longer
+	beyondStays = 5 * time.Minute  // word of who has too much, when nobody says it again: for longer than weighing one kind takes
 	beyondAgain = 15 * time.Second
 	readAtOnce  = 1000 // messages
 	readerIdles = time.Minute
@@ -43,9 +44,12 @@ func (r *reader) read(ctx context.Context, js jetstream.JetStream, k *kind, see 
 	}()
 	if r.consumer == nil {
 		r.got = 0
-		r.consumer, err = js.CreateConsumer(ctx, k.stream, jetstream.ConsumerConfig{
-			FilterSubject: k.subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(r.next, 1),
-			AckPolicy: jetstream.AckNonePolicy, HeadersOnly: !k.named, InactiveThreshold: readerIdles, MemoryStorage: true, Replicas: 1,
+		err = bounded(ctx, func(ctx context.Context) (err error) {
+			r.consumer, err = js.CreateConsumer(ctx, k.stream, jetstream.ConsumerConfig{
+				FilterSubject: k.subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(r.next, 1),
+				AckPolicy: jetstream.AckNonePolicy, HeadersOnly: !k.named, InactiveThreshold: readerIdles, MemoryStorage: true, Replicas: 1,
+			})
+			return err
 		})
 		if err != nil {
 			return err
@@ -73,11 +77,13 @@ func (r *reader) read(ctx context.Context, js jetstream.JetStream, k *kind, see 
 			return err
 		}
 		if came == 0 { // there is nothing, or nobody answers
-			info, err := r.consumer.Info(ctx)
-			if err == nil && info.NumPending > 0 {
-				err = fmt.Errorf("%d messages have not come", info.NumPending)
-			}
-			return err
+			return bounded(ctx, func(ctx context.Context) error {
+				info, err := r.consumer.Info(ctx)
+				if err == nil && info.NumPending > 0 {
+					err = fmt.Errorf("%d messages have not come", info.NumPending)
+				}
+				return err
+			})
 		}
 		if left == 0 {
 			return nil
@@ -88,7 +94,7 @@ func (r *reader) read(ctx context.Context, js jetstream.JetStream, k *kind, see 
 // close lets the nodes forget the reader, which they do by themselves a little later.
 func (r *reader) close(ctx context.Context, js jetstream.JetStream, k *kind) {
 	if r.consumer != nil {
-		_ = js.DeleteConsumer(ctx, k.stream, r.consumer.CachedInfo().Name)
+		_ = bounded(ctx, func(ctx context.Context) error { return js.DeleteConsumer(ctx, k.stream, r.consumer.CachedInfo().Name) })
 	}
 	*r = reader{}
 }
@@ -99,6 +105,36 @@ type scale struct {
 	reader  reader
 	weights weights
 	rests   time.Time // of what is read anew: until then, what was read last holds
+	begun   bool      // it is weighed, for its stream has enough
+	beyond  map[lightcone.TenantID]excess
+}
+
+// look finds out who has too much of the kind. After an error, what was known holds.
+func (s *scale) look(ctx context.Context, c *Client) error {
+	ctx, cancel := context.WithTimeout(ctx, weighFor)
+	defer cancel()
+	info, err := c.store.streamInfo(ctx, s.stream)
+	if err != nil {
+		return err
+	}
+	if s.begun = s.worth(info.State.Bytes, c.limits.KeptShare*float64(info.Config.MaxBytes)); !s.begun {
+		s.forget(ctx, c.js)
+		return nil
+	}
+	kept, err := s.weigh(ctx, c.js)
+	if err == nil {
+		s.beyond = beyond(&s.kind, kept, info.Config.MaxBytes, c.limits.KeptShare)
+	}
+	return err
+}
+
+// worth says whether a stream with so many bytes is to be weighed: from half a tenant's
+// share on, and then until it has a quarter of one, for whoever begins reads it whole.
+func (s *scale) worth(bytes uint64, share float64) bool {
+	if s.begun {
+		return float64(bytes) >= share/4
+	}
+	return float64(bytes) >= share/2
 }
 
 // weigh takes in what has changed, and answers with what each tenant has.
@@ -123,12 +159,15 @@ func (s *scale) weigh(ctx context.Context, js jetstream.JetStream) (map[lightcon
 			all.add(tenant, bytes, about.Timestamp)
 		}
 	})
-	s.rests = time.Now().Add(weighRests * time.Since(now))
 	if err == nil {
 		s.weights = all
+		s.rests = time.Now().Add(restAfter(time.Since(now)))
 	}
 	return s.weights.kept(now), err
 }
+
+// restAfter is for how long what was read anew holds, when reading it took so long.
+func restAfter(took time.Duration) time.Duration { return min(weighRests*took, restsMost) }
 
 // forget is for a stream that has so little that nobody can have too much.
 func (s *scale) forget(ctx context.Context, js jetstream.JetStream) {
@@ -143,10 +182,8 @@ type weigher struct {
 	saidAt time.Time
 }
 
-// look weighs once, and says who has too much.
+// look weighs once, and says who has too much: after each kind, for all may take long.
 func (w *weigher) look(ctx context.Context, c *Client) error {
-	ctx, cancel := context.WithTimeout(ctx, weighFor)
-	defer cancel()
 	calls, err := c.store.streamInfo(ctx, callsStream)
 	if err != nil {
 		return err
@@ -156,29 +193,37 @@ func (w *weigher) look(ctx context.Context, c *Client) error {
 		return nil
 	}
 	if w.scales == nil {
-		for _, k := range kinds(c.limits) {
-			w.scales = append(w.scales, scale{kind: k})
+		if err := w.begin(ctx, c); err != nil {
+			return err
 		}
 	}
-	all := make(map[lightcone.TenantID]excess)
 	for i := range w.scales {
-		s := &w.scales[i]
-		info, streamErr := c.store.streamInfo(ctx, s.stream)
-		if streamErr != nil {
-			return errors.Join(err, streamErr)
+		err = errors.Join(err, w.scales[i].look(ctx, c))
+		all := make(map[lightcone.TenantID]excess)
+		for i := range w.scales {
+			join(all, w.scales[i].beyond)
 		}
-		if float64(info.State.Bytes) < c.limits.KeptShare*float64(info.Config.MaxBytes)/2 {
-			s.forget(ctx, c.js)
-			continue
-		}
-		kept, weighErr := s.weigh(ctx, c.js)
-		err = errors.Join(err, weighErr)
-		beyond(all, &s.kind, kept, info.Config.MaxBytes, c.limits.KeptShare)
+		err = errors.Join(err, w.say(ctx, c, all))
 	}
-	if err != nil { // those who may be left out have been spoken of
+	return err
+}
+
+// begin takes over what another node said last: it holds for each kind until that has
+// been weighed.
+func (w *weigher) begin(ctx context.Context, c *Client) (err error) {
+	if w.said, err = c.store.askBeyond(ctx); err != nil {
 		return err
 	}
-	return w.say(ctx, c, all)
+	for _, k := range kinds(c.limits) {
+		s := scale{kind: k, beyond: make(map[lightcone.TenantID]excess)}
+		for tenant, e := range w.said {
+			if e.Of == k.what {
+				s.beyond[tenant] = e
+			}
+		}
+		w.scales = append(w.scales, s)
+	}
+	return nil
 }
 
 // say lets all clients know, when there is something new, or it has to be said again.
@@ -196,7 +241,7 @@ func (w *weigher) say(ctx context.Context, c *Client, all map[lightcone.TenantID
 	}
 	for tenant, e := range all {
 		if w.said[tenant] != e {
-			c.logger.Warn("a tenant has its share of what the queue keeps", "tenant", tenant, "of", e.Of, "its calls are not run", e.Far)
+			c.logger.Warn("a tenant has its share of what the queue keeps", "tenant", tenant, "of", e.Of, "its queued calls end without being run", e.Far)
 		}
 	}
 	w.said, w.saidAt = all, time.Now()
