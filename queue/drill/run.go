@@ -19,7 +19,7 @@ const (
 	lead = 2 * time.Second
 	// drainBound is how long the accepted calls may take to end once all is well again:
 	// the longest are those that a worker was lost with, and that then are tried often.
-	drainBound = 2 * time.Minute
+	drainBound = 4 * time.Minute
 )
 
 // outcome is one drill's line in the table.
