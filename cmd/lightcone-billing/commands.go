@@ -231,7 +231,7 @@ func invoiceMonth(ctx context.Context, out io.Writer, region billing.Region, lis
 			_, _ = fmt.Fprintf(out, "and %d more\n", len(revision.Invoices)-mostListed)
 			break
 		}
-		_, _ = fmt.Fprintln(out, billing.InvoiceKey(month, tenant, revision.Number))
+		_, _ = fmt.Fprintln(out, revision.InvoiceKey(tenant))
 	}
 	if refused > 0 {
 		return fmt.Errorf("%d objects were set aside and not billed; they are named above, and in the bill", refused)
