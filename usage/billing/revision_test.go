@@ -11,11 +11,11 @@ import (
 	"lightcone/usage/billing"
 )
 
-// interrupted is a context at whose so manieth look something else is done first: the bucket
-// looks at it before whatever it does.
+// interrupted is a context that has something else done first when it is looked at for the
+// n-th time: the bucket looks at it before whatever it does.
 type interrupted struct {
 	context.Context
-	left int
+	left int // looks
 	by   func()
 }
 
