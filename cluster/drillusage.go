@@ -92,7 +92,7 @@ func (d *drills) judgeUsage(ctx context.Context, seen *tally) error {
 		return fmt.Errorf("of %d calls that were answered, %d are stored more than once, and %d with another CPU time than was told", len(seen.cpu), doubled, off)
 	}
 	for hour := range hours {
-		if err := d.bill(ctx, hour, seen, stored); err != nil {
+		if err := d.bill(ctx, hour, seen); err != nil {
 			return fmt.Errorf("hour %s: %w", billing.HourText(hour), err)
 		}
 	}
@@ -141,7 +141,7 @@ func (d *drills) stored() (map[string][]stored, error) {
 
 // bill has Nomad bill an hour, and compares the bill with the records that it says it
 // is of: each call of this drill is in one of them.
-func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally, stored map[string][]stored) error {
+func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally) error {
 	began := time.Now()
 	run, err := d.nomad.Dispatch(ctx, "billing-hour", map[string]string{"hour": billing.HourText(hour)})
 	if err != nil {
@@ -169,20 +169,29 @@ func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally, stored m
 	if err := json.Unmarshal(text, &bill); err != nil {
 		return err
 	}
-	calls, ours, cpu := int64(0), 0, time.Duration(0)
-	for id, records := range stored {
-		if records[0].hour.Equal(hour) && slices.ContainsFunc(bill.Objects, func(o billing.BilledObject) bool { return o.Key == records[0].object }) {
+	all, err := d.stored() // now: more has come while it was billed
+	if err != nil {
+		return err
+	}
+	billed := make(map[string]bool)
+	for _, object := range bill.Objects {
+		billed[object.Key] = true
+	}
+	calls, ours, want, cpu := int64(0), 0, 0, time.Duration(0)
+	for id, records := range all {
+		if !records[0].hour.Equal(hour) { // all of a call's records are of one hour
+			continue
+		}
+		_, answered := seen.cpu[id]
+		if answered {
+			want++
+		}
+		if i := slices.IndexFunc(records, func(r stored) bool { return billed[r.object] }); i >= 0 {
 			calls++
-			cpu += records[0].cpu
-			if _, answered := seen.cpu[id]; answered {
+			cpu += records[i].cpu
+			if answered {
 				ours++
 			}
-		}
-	}
-	want := 0
-	for id := range seen.cpu {
-		if stored[id][0].hour.Equal(hour) {
-			want++
 		}
 	}
 	d.note("hour %s: billed by Nomad in %.0f s: %d calls, %d of them this drill's, %s s of CPU", bill.Hour, time.Since(began).Seconds(), bill.Totals.Calls, ours, strings.TrimSuffix(fmt.Sprintf("%.3f", cpu.Seconds()), ".000"))

@@ -30,11 +30,13 @@ type AdoptConfig struct {
 const (
 	defaultAdoptAfter = time.Minute
 	defaultAdoptEvery = time.Minute
-	// adoptionBound is how long one ledger is held at a time: its own process may come
-	// back, and waits for it a little longer.
+	// adoptionBound is how long one ledger is shipped at a time, once it is open: its own
+	// process may come back, and waits for it a little longer.
 	adoptionBound = 10 * time.Second
-	// leftSuffix is in the name of a folder that is kept for somebody to look at.
+	// leftSuffix is in the name of a folder that is kept for somebody to look at, and
+	// goneSuffix in that of one that is being removed.
 	leftSuffix = ".damaged"
+	goneSuffix = ".gone"
 )
 
 // Adopter ships what ledgers hold whose processes are gone for good: what the fallen
@@ -44,13 +46,23 @@ const (
 type Adopter struct {
 	config  AdoptConfig
 	metrics adoptMetrics
-	free    map[string]time.Time // by folder's name: since when nobody was seen to have it
+	free    map[string]orphan // by folder's name
 
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
+// orphan is a ledger that nobody has.
+type orphan struct {
+	since  time.Time // nobody was seen to have it, or its last try
+	failed int       // tries, one after the other
+}
+
+// mostDoublings bounds how seldom a ledger is tried: each try reads all of it.
+const mostDoublings = 3
+
 type adoptMetrics struct {
+	looks   prometheus.Counter
 	adopted prometheus.Counter
 	failed  prometheus.Counter
 }
@@ -66,13 +78,14 @@ func StartAdopter(config AdoptConfig) (*Adopter, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &Adopter{
-		config: config, free: make(map[string]time.Time), cancel: cancel, ended: make(chan struct{}),
+		config: config, free: make(map[string]orphan), cancel: cancel, ended: make(chan struct{}),
 		metrics: adoptMetrics{
+			looks:   prometheus.NewCounter(prometheus.CounterOpts{Name: "lightcone_usage_adopt_looks_total", Help: "Looks for ledgers of processes that are gone."}),
 			adopted: prometheus.NewCounter(prometheus.CounterOpts{Name: "lightcone_usage_adopted_ledgers_total", Help: "Ledgers of processes that are gone, of which the bucket has all now."}),
 			failed:  prometheus.NewCounter(prometheus.CounterOpts{Name: "lightcone_usage_adopt_failures_total", Help: "Times that a ledger of a process that is gone could not be brought to the bucket."}),
 		},
 	}
-	for _, metric := range []prometheus.Collector{a.metrics.adopted, a.metrics.failed} {
+	for _, metric := range []prometheus.Collector{a.metrics.looks, a.metrics.adopted, a.metrics.failed} {
 		if err := config.Metrics.Register(metric); err != nil {
 			cancel()
 			return nil, fmt.Errorf("usage: adopt what is left in %s: register metrics: %w", config.Folder, err)
@@ -96,11 +109,13 @@ func (a *Adopter) look(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := a.adopt(ctx, name); err != nil && ctx.Err() == nil {
+			if err := a.adopt(ctx, name); err != nil && !errors.Is(err, errLocked) && ctx.Err() == nil { // locked: it has been somebody's since
 				a.metrics.failed.Inc()
+				a.free[name] = orphan{since: time.Now(), failed: a.free[name].failed + 1}
 				a.config.Logger.Warn("usage of a process that is gone is not all in the bucket; it is tried again", "ledger", name, "error", err)
 			}
 		}
+		a.metrics.looks.Inc()
 		if retry.Pause(ctx, a.config.Every) != nil {
 			return
 		}
@@ -111,22 +126,28 @@ func (a *Adopter) look(ctx context.Context) {
 func (a *Adopter) orphans(now time.Time) (names []string) {
 	entries, err := os.ReadDir(a.config.Folder)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		a.metrics.failed.Inc()
-		a.config.Logger.Warn("nobody knows which processes that are gone have left usage", "error", err)
+		a.complain(err)
 		return nil
 	}
-	free := make(map[string]time.Time)
+	free := make(map[string]orphan)
 	for _, entry := range entries {
 		name := entry.Name()
-		if filepath.Ext(name) == leftSuffix || !a.nobodyHas(name) {
+		switch filepath.Ext(name) {
+		case leftSuffix:
+			continue
+		case goneSuffix: // whoever removed it was killed meanwhile
+			a.complain(os.RemoveAll(filepath.Join(a.config.Folder, name)))
 			continue
 		}
-		since, known := a.free[name]
-		if !known {
-			since = now
+		if !a.nobodyHas(name) {
+			continue
 		}
-		free[name] = since
-		if now.Sub(since) >= a.config.After {
+		o, known := a.free[name]
+		if !known {
+			o.since = now
+		}
+		free[name] = o
+		if now.Sub(o.since) >= a.config.After<<min(o.failed, mostDoublings) {
 			names = append(names, name)
 		}
 	}
@@ -168,22 +189,37 @@ func (a *Adopter) adopt(ctx context.Context, name string) error {
 	return l.Stop(ctx)
 }
 
-// remove removes a ledger's folder, or puts it aside if damaged segments are in it.
-// Its lock is still held, so that nobody opens it meanwhile.
+// remove removes a ledger's folder, or puts it aside if damaged segments are in it. Its
+// lock is held until it has another name: so nobody opens what is half removed.
 func (a *Adopter) remove(dir string) error {
 	damaged, err := filepath.Glob(filepath.Join(dir, "*"+leftSuffix))
-	if err == nil && len(damaged) > 0 {
-		a.config.Logger.Error("damaged usage of a process that is gone is kept for somebody to look at", "folder", dir+leftSuffix)
-		err = os.Rename(dir, dir+leftSuffix)
-	} else if err == nil {
-		err = os.RemoveAll(dir)
-	}
 	if err != nil {
 		return err
+	}
+	if len(damaged) > 0 {
+		if err := os.Rename(dir, dir+leftSuffix); err != nil {
+			return err
+		}
+		a.config.Logger.Error("damaged usage of a process that is gone is kept for somebody to look at", "folder", dir+leftSuffix)
+	} else {
+		if err := os.Rename(dir, dir+goneSuffix); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir + goneSuffix); err != nil {
+			return err
+		}
 	}
 	a.metrics.adopted.Inc()
 	a.config.Logger.Info("usage of a process that is gone is in the bucket", "node", filepath.Base(dir))
 	return nil
+}
+
+// complain tells that the folder cannot be looked after.
+func (a *Adopter) complain(err error) {
+	if err != nil {
+		a.metrics.failed.Inc()
+		a.config.Logger.Warn("what processes that are gone have left of usage cannot be looked after", "folder", a.config.Folder, "error", err)
+	}
 }
 
 // nodeOf reads whose ledger is in a folder.

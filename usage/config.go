@@ -40,8 +40,8 @@ const (
 	defaultSealAge   = time.Minute
 	defaultSyncEvery = time.Second
 	defaultDisk      = 1 << 30
-	leastSegments    = 4 // in MaxDiskBytes
-	defaultLockWait  = adoptionBound + 5*time.Second
+	leastSegments    = 4                              // in MaxDiskBytes
+	defaultLockWait  = adoptionBound + 20*time.Second // which reads it first
 )
 
 // withDefaults fills in what was left zero.

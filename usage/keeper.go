@@ -300,7 +300,7 @@ func (l *Ledger) rememberUpTo(last uint64) error {
 // report says loudly, once a minute, that admission should stop.
 func (l *Ledger) report(now time.Time) {
 	full := l.Full()
-	if full == nil {
+	if full == nil || l.config.orphan != nil { // nothing is admitted for an orphan
 		l.complained = time.Time{}
 		return
 	}

@@ -153,6 +153,9 @@ func open(config Config, bucket objects) (_ *Ledger, err error) {
 // long as it lives. It waits if another has it.
 func lockFolder(dir string, wait time.Duration) (*os.File, error) {
 	for deadline := time.Now().Add(wait); ; time.Sleep(lockPause) {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, err
+		}
 		file, err := tryLock(dir)
 		if err == nil || !errors.Is(err, errLocked) || !time.Now().Before(deadline) {
 			return file, err
@@ -163,12 +166,13 @@ func lockFolder(dir string, wait time.Duration) (*os.File, error) {
 // errLocked says that the folder is not to be had now.
 var errLocked = errors.New("another process has it")
 
+// tryLock locks a folder that is there, or says that it is somebody's, or going: errLocked.
 func tryLock(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, err
-	}
 	name := filepath.Join(dir, "lock")
 	file, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", errLocked, err)
+	}
 	if err != nil {
 		return nil, err
 	}

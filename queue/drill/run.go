@@ -139,7 +139,7 @@ func (r *region) verdict(ctx context.Context) (history.Verdict, error) {
 		}
 		last, end, err := r.endOf(bound, o.Call)
 		if err != nil && !o.Failed {
-			return history.Verdict{}, fmt.Errorf("call %s: %w", o.Call, err)
+			return history.Verdict{}, fmt.Errorf("call %s was accepted and is %q after %v: %w", o.Call, end.Said, drainBound, err)
 		}
 		if err == nil {
 			ends[o.Call] = end
@@ -177,7 +177,7 @@ func (r *region) endOf(ctx context.Context, id lightcone.CallID) (history.Operat
 			if retry.Pause(ctx, 100*time.Millisecond) == nil {
 				continue
 			}
-			return o, history.End{}, err
+			return o, history.End{}, errors.Join(err, ctx.Err())
 		}
 		break
 	}
