@@ -4,8 +4,10 @@
 #
 #   nomad job run -var-file=… -var usage_bucket='s3://usage?region=…' -var prices="$(cat usage/billing/prices.json)" jobs/billing.nomad.hcl
 #
-# With -var when=asked it is the job billing-hour: it bills an hour at once, or again when late
-# records have come. What is right already is not changed.
+# The reducer also bills again the hours before it to which late records have come.
+#
+# With -var when=asked it is the job billing-hour: it bills an hour at once, or again when records
+# have come to one that is too old for that. What is right already is not changed.
 #
 #   nomad job dispatch -meta hour=2026-11-03T14 billing-hour
 

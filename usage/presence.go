@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"lightcone/usage/store"
 )
@@ -28,6 +31,8 @@ const (
 	silentFor = 24 * time.Hour
 	// longestPresence bounds such an object, in bytes.
 	longestPresence = 4096
+	// wordsAtOnce are read: a region has hundreds, and somebody waits for the answer.
+	wordsAtOnce = 16
 )
 
 // appear opens the present hour, and says that the ledger is there. For one whose
@@ -80,7 +85,9 @@ func (l *Ledger) withdraw(ctx context.Context) error {
 }
 
 // Away counts the nodes that may hold records of the period which the bucket does not
-// have, by their own last word, and that have not answered.
+// have, by their own last word, and that have not answered. A node that is lost for good is
+// missed in its hours for ever, until an operator, who has given its records up, deletes its
+// word from the bucket: open/node=NAME.json.
 func (r *Reader) Away(ctx context.Context, period Period, answers []Unshipped) (away int, err error) {
 	here := make(map[string]bool)
 	for _, answer := range answers {
@@ -96,19 +103,36 @@ func (r *Reader) Away(ctx context.Context, period Period, answers []Unshipped) (
 	if err != nil {
 		return 0, fmt.Errorf("usage: see who keeps some: %w", err)
 	}
+	var missed atomic.Int64
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(wordsAtOnce)
 	for _, key := range keys {
-		content, err := r.store.Read(ctx, key, longestPresence)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // it has shipped all meanwhile
-		}
-		if err != nil && !errors.Is(err, store.ErrTooLong) {
-			return 0, fmt.Errorf("usage: see who keeps some: %w", err)
-		}
-		var word presence
-		unknown := err != nil || json.Unmarshal(content, &word) != nil || !word.From.Before(word.Until)
-		if unknown || word.From.Before(period.To) && period.From.Before(word.Until) {
-			away++
-		}
+		group.Go(func() error {
+			held, err := r.mayHold(groupCtx, key, period)
+			if held {
+				missed.Add(1)
+			}
+			return err
+		})
 	}
-	return away, nil
+	if err := group.Wait(); err != nil {
+		return 0, fmt.Errorf("usage: see who keeps some: %w", err)
+	}
+	return int(missed.Load()), nil
+}
+
+// mayHold reads a node's word. One that cannot be understood may mean anything.
+func (r *Reader) mayHold(ctx context.Context, key string, period Period) (bool, error) {
+	content, err := r.store.Read(ctx, key, longestPresence)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return false, nil // it has shipped all meanwhile
+	case errors.Is(err, store.ErrTooLong):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	var word presence
+	unknown := json.Unmarshal(content, &word) != nil || !word.From.Before(word.Until)
+	return unknown || word.From.Before(period.To) && period.From.Before(word.Until), nil
 }

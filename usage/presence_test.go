@@ -1,6 +1,10 @@
 package usage
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -75,4 +79,43 @@ func TestWhoIsAwayIsMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("with a word that cannot be read", today, 2)
+}
+
+// crowd is a bucket that answers nobody before so many are asking; a fake, for a real one
+// answers each.
+type crowd struct {
+	memory
+	most    int64
+	asking  atomic.Int64
+	enough  chan struct{}
+	patient context.Context
+}
+
+func (c *crowd) Read(ctx context.Context, key string, most int64) ([]byte, error) {
+	if c.asking.Add(1) == c.most {
+		close(c.enough)
+	}
+	select {
+	case <-c.enough:
+		return c.memory.Read(ctx, key, most)
+	case <-c.patient.Done():
+		return nil, errors.New("it is asked one by one")
+	}
+}
+
+func TestTheWordsOfManyNodesAreReadSideBySide(t *testing.T) {
+	t.Parallel()
+	patient, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c := &crowd{memory: make(memory), most: wordsAtOnce, enough: make(chan struct{}), patient: patient}
+	for n := range 3 * wordsAtOnce {
+		word := fmt.Sprintf(`{"from": %q, "until": %q}`, past.Format(time.RFC3339), past.Add(time.Duration(n%3)*time.Hour).Format(time.RFC3339))
+		c.memory[presenceKey(fmt.Sprintf("gw-%d", n))] = []byte(word) // a third of them cannot be
+	}
+	r := &Reader{store: c}
+	for of, want := range map[Period]int{HoursOf(past, past.Add(time.Hour)): 3 * wordsAtOnce, HoursOf(past.Add(time.Hour), past.Add(2*time.Hour)): 2 * wordsAtOnce} {
+		if away, err := r.Away(t.Context(), of, nil); err != nil || away != want {
+			t.Errorf("%d are away, want %d: %v", away, want, err)
+		}
+	}
 }

@@ -65,8 +65,8 @@ func OpenReader(ctx context.Context, bucket string, billed func(*store.Bucket) B
 // Close lets go of the bucket.
 func (r *Reader) Close() error { return r.close() }
 
-// Damaged are the objects that a Sum could not read: what is in the others was
-// added up.
+// Damaged are the objects that a Sum could not read, or not count: what is in the others
+// was added up.
 type Damaged []error
 
 // Error names each of them.
@@ -80,7 +80,8 @@ func (d Damaged) Error() string {
 // whose bill is of all these objects is taken from it; of any other, the records are read:
 // then a call counts as it stands in the first object by key. Memory is bounded: one
 // object at a time, and as many call ids as the reader holds; an hour with more is read
-// several times, a part of the ids each.
+// several times, a part of the ids each. Of an hour whose billed objects are archived, an object
+// that came after the bill cannot be told from copies of what was billed: it is Damaged.
 //
 // A Damaged error comes with the sums of what could be read; any other error
 // without sums. A key that no ledger writes is passed over.
@@ -106,7 +107,7 @@ func (r *Reader) Sum(ctx context.Context, tenant lightcone.TenantID, period Peri
 		if err != nil {
 			return nil, fmt.Errorf("usage: add up %s: %w", hour.start.Format(time.RFC3339), err)
 		}
-		damaged = append(damaged, bad...)
+		damaged = slices.Concat(damaged, hour.damaged, bad)
 	}
 	if len(damaged) > 0 {
 		return all.sorted(), damaged
@@ -119,6 +120,7 @@ type readHour struct {
 	start    time.Time
 	billed   []Sum
 	unbilled []Object
+	damaged  Damaged // beside what is found when the objects are read
 }
 
 // hoursAtOnce are looked at, since each costs a few round trips and a month has 720.
@@ -159,18 +161,39 @@ func (r *Reader) lookAt(ctx context.Context, tenant lightcone.TenantID, hour *re
 	if err != nil || !ok {
 		return err
 	}
-	for _, o := range hour.unbilled {
+	hour.take(billed, left)
+	return nil
+}
+
+// take makes the best of an hour's bill. Where neither the bill nor the objects have all of
+// the hour, since some came after the bill and some that it is of are archived, what is
+// missing is named.
+func (h *readHour) take(billed Billed, left map[string]map[uint64]bool) {
+	listed := make(map[string]bool)
+	var late, gone Damaged
+	for _, o := range h.unbilled {
+		listed[o.Key()] = true
 		if _, known := slices.BinarySearch(billed.Objects, o.Key()); !known {
-			return nil // it came after the bill
+			late = append(late, fmt.Errorf("%q came when the hour's billed objects had been archived: `lightcone archive restore`, and bill the hour again", o.Key()))
 		}
 	}
+	told := false // some of it by its node
 	for _, key := range billed.Objects {
 		if o, _ := ParseObject(key); left[o.Node][o.Sequence] {
-			return nil // it is told of by its node
+			told = true
+		} else if !listed[key] {
+			gone = append(gone, fmt.Errorf("%q was billed, and is no longer there: `lightcone archive restore`", key))
 		}
 	}
-	hour.billed, hour.unbilled = billed.Sums, nil
-	return nil
+	switch {
+	case len(late) == 0 && !told:
+		h.billed, h.unbilled = billed.Sums, nil
+	case len(gone) == 0: // all is there to be read
+	case !told:
+		h.billed, h.unbilled, h.damaged = billed.Sums, nil, late
+	default:
+		h.damaged = gone
+	}
 }
 
 // errTooMany says that a part of an hour has more calls than may be held.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +23,9 @@ invoices/month=…/tenant=…/, in the same bucket.
 Run again on the same usage and prices, it changes nothing. When late records have
 come, or prices have changed, invoices get a new revision, with a credit or debit for
 each line that was billed otherwise before.
+
+With --hour last, earlier hours to which records have come since, or which were never billed,
+are billed too: those of the same month, and, in its first 15 days, of the one before.
 
 Objects that are damaged or foreign are named, and left where they are; the rest is
 billed, and the exit code is 1.`,
@@ -46,15 +48,19 @@ billed, and the exit code is 1.`,
 				if err != nil {
 					return err
 				}
-				out, refused := command.OutOrStdout(), 0
+				b := &batch{region: region, out: command.OutOrStdout(), bill: region.BillHour}
 				for _, hour := range hours {
-					bill, err := region.BillHour(ctx, hour)
-					if err != nil {
+					if err := b.billHour(ctx, hour); err != nil {
 						return err
 					}
-					refused += printBill(out, bill)
 				}
-				return invoiceMonth(ctx, out, region, list, text, month, refused)
+				months := []time.Time{month}
+				if flags.hour == lastHour {
+					if months, err = b.billLate(ctx, hours[0]); err != nil {
+						return err
+					}
+				}
+				return b.invoice(ctx, list, text, months)
 			})
 		},
 	}
@@ -145,7 +151,7 @@ func newReduceCommand(flags *flags) *cobra.Command {
 		Short: "Add up an hour's shares, and make the month's invoices",
 		Long: `Add up the shares that the mappers of the same run have folded. It waits for them; a
 share that has not come by then, or is of other objects than there are now, it folds
-by itself.`,
+by itself. So it does with earlier hours to which records have come since, after --hour last.`,
 		Args: commandline.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			hour, err := flags.completeRun(command)
@@ -160,12 +166,19 @@ by itself.`,
 				if err := flags.awaitMappers(ctx, region, hour); err != nil {
 					return err
 				}
-				bill, err := region.ReduceHour(ctx, hour, flags.run, flags.shares)
-				if err != nil {
+				b := &batch{region: region, out: command.OutOrStdout(), bill: func(ctx context.Context, hour time.Time) (billing.Bill, error) {
+					return region.ReduceHour(ctx, hour, flags.run, flags.shares)
+				}}
+				if err := b.billHour(ctx, hour); err != nil {
 					return err
 				}
-				out := command.OutOrStdout()
-				return invoiceMonth(ctx, out, region, list, text, billing.MonthOf(hour), printBill(out, bill))
+				months := []time.Time{billing.MonthOf(hour)}
+				if flags.hour == lastHour {
+					if months, err = b.billLate(ctx, hour); err != nil {
+						return err
+					}
+				}
+				return b.invoice(ctx, list, text, months)
 			})
 		},
 	}
@@ -197,46 +210,3 @@ func (f *flags) awaitMappers(ctx context.Context, region billing.Region, hour ti
 	}
 	return nil
 }
-
-// printBill says what an hour came to, and how many of its objects were set aside.
-func printBill(out io.Writer, bill billing.Bill) (refused int) {
-	stored := int64(0)
-	for _, object := range bill.Objects {
-		stored += object.Rows
-	}
-	_, _ = fmt.Fprintf(out, "hour %s: %d calls billed of %d records in %d objects; CPU %.3f s, %d bytes in, %d bytes out\n",
-		bill.Hour, bill.Totals.Calls, stored, len(bill.Objects), time.Duration(bill.Totals.CPU).Seconds(), bill.Totals.BytesIn, bill.Totals.BytesOut)
-	if bill.Disputed > 0 {
-		_, _ = fmt.Fprintf(out, "hour %s: %d calls have records that differ; each is billed at the least of them\n", bill.Hour, bill.Disputed)
-	}
-	if bill.Strays > 0 {
-		_, _ = fmt.Fprintf(out, "hour %s: %d calls have an id of another hour than their start\n", bill.Hour, bill.Strays)
-	}
-	for _, object := range bill.Refused {
-		_, _ = fmt.Fprintf(out, "hour %s: set aside %s: %s\n", bill.Hour, object.Key, object.Reason)
-	}
-	return len(bill.Refused)
-}
-
-// invoiceMonth makes the month's invoices and says so. It fails when objects were
-// set aside.
-func invoiceMonth(ctx context.Context, out io.Writer, region billing.Region, list *billing.PriceList, text []byte, month time.Time, refused int) error {
-	revision, err := region.InvoiceMonth(ctx, list, text, month)
-	if err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(out, "month %s: revision %d, %s %s in all\n", revision.Month, revision.Number, revision.Total, revision.Currency)
-	for i, tenant := range revision.Invoices {
-		if i == mostListed {
-			_, _ = fmt.Fprintf(out, "and %d more\n", len(revision.Invoices)-mostListed)
-			break
-		}
-		_, _ = fmt.Fprintln(out, billing.InvoiceKey(month, tenant, revision.Number))
-	}
-	if refused > 0 {
-		return fmt.Errorf("%d objects were set aside and not billed; they are named above, and in the bill", refused)
-	}
-	return nil
-}
-
-const mostListed = 20

@@ -98,7 +98,8 @@ func (f *flags) completeRun(command *cobra.Command) (hour time.Time, err error) 
 	return f.theHour()
 }
 
-// theHour is the hour to bill. It has to be over: records of it would still come.
+// theHour is the hour to bill. It has to have begun; while it is not over, it is billed so
+// far, and again when more of it is there.
 func (f *flags) theHour() (time.Time, error) {
 	current := f.now().UTC().Truncate(time.Hour)
 	if f.hour == lastHour {

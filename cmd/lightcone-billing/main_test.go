@@ -54,6 +54,12 @@ func newPlace(t *testing.T) place {
 // object is one of node-a's, with five calls from a number on.
 func (p place) object(sequence uint64, first int) []byte {
 	p.t.Helper()
+	return p.objectOf(hour, sequence, first)
+}
+
+// objectOf is one of another hour.
+func (p place) objectOf(hour time.Time, sequence uint64, first int) []byte {
+	p.t.Helper()
 	rows := make([]usage.Row, 5)
 	for i := range rows {
 		at := hour.Add(time.Duration(first+i) * time.Second)

@@ -30,20 +30,26 @@ import (
 )
 
 // What a process of this test's that is there to be killed is told: its folder, its
-// bucket, and whether it has calls to record or only what is in its folder.
+// bucket, and the first hour of the calls that it records; none, and it only has what is in
+// its folder.
 const (
 	victimFolder  = "LIGHTCONE_BILLING_TEST_FOLDER"
 	victimBucket  = "LIGHTCONE_BILLING_TEST_BUCKET"
 	victimRecords = "LIGHTCONE_BILLING_TEST_RECORDS"
 )
 
-// recorded are the calls that a victim records: twenty of each of two hours that are
-// over, and of one month.
-func recorded() []usage.Row {
+// firstRecorded is the first of two hours that are over, and of one month. A victim does not
+// look at the clock for it: the hour may have turned.
+func firstRecorded() time.Time {
 	first := usage.HourOf(time.Now()).Add(-5 * time.Hour)
 	if !billing.MonthOf(first).Equal(billing.MonthOf(first.Add(time.Hour))) {
 		first = first.Add(-2 * time.Hour)
 	}
+	return first
+}
+
+// recorded are the calls that a victim records: twenty of each of the two hours.
+func recorded(first time.Time) []usage.Row {
 	return append(calls(first, 0, 20, "acme", time.Second), calls(first.Add(time.Hour), 20, 20, "globex", 2*time.Second)...)
 }
 
@@ -57,8 +63,12 @@ func becomeVictim() error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv(victimRecords) != "" {
-		for _, row := range recorded() {
+	if text := os.Getenv(victimRecords); text != "" {
+		first, err := billing.ParseHour(text)
+		if err != nil {
+			return err
+		}
+		for _, row := range recorded(first) {
 			record := row.Record()
 			if err := errors.Join(ledger.Append(&record), ledger.Answered(record.Start)); err != nil {
 				return err
@@ -83,13 +93,10 @@ type victim struct {
 	said    *bufio.Reader
 }
 
-func startVictim(t *testing.T, folder, bucket string, records bool) *victim {
+func startVictim(t *testing.T, folder, bucket, records string) *victim {
 	t.Helper()
 	v := &victim{command: exec.Command(os.Args[0])}
-	v.command.Env = append(os.Environ(), "AWS_MAX_ATTEMPTS=1", victimFolder+"="+folder, victimBucket+"="+bucket)
-	if records {
-		v.command.Env = append(v.command.Env, victimRecords+"=yes")
-	}
+	v.command.Env = append(os.Environ(), "AWS_MAX_ATTEMPTS=1", victimFolder+"="+folder, victimBucket+"="+bucket, victimRecords+"="+records)
 	v.command.Stderr = os.Stderr
 	in, err := v.command.StdinPipe()
 	if err != nil {
@@ -210,7 +217,8 @@ func (p place) reconciled(hours ...time.Time) (lines []string) {
 // invoices are the same, byte for byte, and no difference is found.
 func TestNoCrashOfTheShipperChangesAnInvoice(t *testing.T) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	server, rows := testbed.StartS3(t), recorded()
+	server, first := testbed.StartS3(t), firstRecorded()
+	rows := recorded(first)
 	hours := hoursOf(rows)
 	plain := newPlace(t, t.TempDir())
 	for i, start := range hours {
@@ -223,12 +231,12 @@ func TestNoCrashOfTheShipperChangesAnInvoice(t *testing.T) {
 			bucket := server.Bucket(t, name, server.Address)
 			var v *victim
 			way := newDoor(t, server, number, after, func() { _ = v.command.Process.Kill() })
-			v = startVictim(t, folder, strings.Replace(bucket, url.QueryEscape(server.Address), url.QueryEscape(way.address), 1), true)
+			v = startVictim(t, folder, strings.Replace(bucket, url.QueryEscape(server.Address), url.QueryEscape(way.address), 1), billing.HourText(first))
 			v.hasRecorded(t)
 			close(way.opened)
 			lived = v.stop()
 			if !lived {
-				next := startVictim(t, folder, bucket, false)
+				next := startVictim(t, folder, bucket, "")
 				next.hasRecorded(t)
 				if !next.stop() {
 					t.Fatal("the next process on the folder failed")
@@ -257,8 +265,8 @@ func TestNoCrashOfTheShipperChangesAnInvoice(t *testing.T) {
 // A segment that is damaged on a killed process's disk costs the damaged records:
 // the rest is billed, and the audit names node, sequence and number.
 func TestADamagedSegmentIsNamedAndTheRestIsBilled(t *testing.T) {
-	rows := recorded()
-	hours := hoursOf(rows)
+	first := firstRecorded()
+	hours := hoursOf(recorded(first))
 	for name, test := range map[string]struct {
 		damage func(segment []byte) []byte
 		billed []int64 // calls, by hour
@@ -287,7 +295,7 @@ func TestADamagedSegmentIsNamedAndTheRestIsBilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder, bucket := t.TempDir(), t.TempDir()
-			v := startVictim(t, folder, bucket, true)
+			v := startVictim(t, folder, bucket, billing.HourText(first))
 			v.hasRecorded(t)
 			if err := v.command.Process.Kill(); err != nil {
 				t.Fatal(err)
@@ -304,7 +312,7 @@ func TestADamagedSegmentIsNamedAndTheRestIsBilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next := startVictim(t, folder, bucket, false)
+			next := startVictim(t, folder, bucket, "")
 			next.hasRecorded(t)
 			if !next.stop() {
 				t.Fatal("the next process on the folder failed")

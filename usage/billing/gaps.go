@@ -29,9 +29,13 @@ type gaps struct {
 // A record may be older than its ledger, and a clock may have been ahead: counts are
 // looked for so much before a ledger began, and after the hour.
 const (
-	daysBefore = 2
+	daysBefore = daysRedriven
 	daysAfter  = 1
 )
+
+// daysRedriven is how old a call may be when its record is made: the queue keeps a letter of
+// it for 14 days, after the hours in which it was not done, and a redrive runs it again.
+const daysRedriven = 15
 
 // findGaps looks at the numbers in an hour's counts, and in those of the hours beside
 // it: the node may have none of this one any more.

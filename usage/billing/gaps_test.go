@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lightcone/queue"
 	"lightcone/usage"
 	"lightcone/usage/store"
 )
@@ -150,6 +151,7 @@ func TestNumbersThatNothingSpeaksOf(t *testing.T) {
 		"the last before is days before": {map[time.Duration][]uint64{-48 * time.Hour: of(0, 1), 0: of(2)}, ""},
 		"it is late":                     {map[time.Duration][]uint64{-70 * time.Hour: of(2), -time.Hour: of(0, 1), 0: of(3)}, ""},
 		"the clock was ahead":            {map[time.Duration][]uint64{9 * time.Hour: of(1), -time.Hour: of(0), 0: of(2)}, ""},
+		"the one before was redriven":    {map[time.Duration][]uint64{-49*time.Hour - queue.DeadKeep - 6*time.Hour: of(0, 1), 0: of(2)}, ""},
 		"one within the hour":            {map[time.Duration][]uint64{0: of(0, 2)}, "sequence N+1: the node has used this number, and"},
 		"several":                        {map[time.Duration][]uint64{-time.Hour: of(0), 0: of(5)}, "sequence N+1: the node has used this number and the 3 after it"},
 		"the first":                      {map[time.Duration][]uint64{0: of(1)}, "sequence N+0: the node has used this number, and"},

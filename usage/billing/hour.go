@@ -197,13 +197,18 @@ func current(partials map[Share]*Partial, keys []string, shares int) bool {
 }
 
 // keys are those of all objects that the partial knows of, sorted.
-func (p *Partial) keys() []string {
-	keys := make([]string, 0, len(p.Objects)+len(p.Refused))
-	for _, object := range p.Objects {
+func (p *Partial) keys() []string { return keysIn(p.Objects, p.Refused) }
+
+// keys are those of all objects that the bill names, sorted.
+func (b *Bill) keys() []string { return keysIn(b.Objects, b.Refused) }
+
+func keysIn(objects []BilledObject, refused []Refused) []string {
+	keys := make([]string, 0, len(objects)+len(refused))
+	for _, object := range objects {
 		keys = append(keys, object.Key)
 	}
-	for _, refused := range p.Refused {
-		keys = append(keys, refused.Key)
+	for _, r := range refused {
+		keys = append(keys, r.Key)
 	}
 	slices.Sort(keys)
 	return keys

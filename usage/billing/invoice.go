@@ -30,8 +30,8 @@ type Adjustment struct {
 }
 
 // Invoice is what a tenant owes for a month, so far as it has been billed:
-// invoices/month=2026-11/tenant=…/revision=0001.json. Amounts are decimal, in
-// Currency.
+// invoices/month=2026-11/tenant=…/revision=0001.json (see Revision.InvoiceKey). Amounts are
+// decimal, in Currency.
 type Invoice struct {
 	Tenant      string        `json:"tenant"`
 	Month       string        `json:"month"` // such as 2026-11, UTC

@@ -16,7 +16,8 @@ import (
 
 // InvoiceMonth makes a month's invoices from its bills. If they are those of the last
 // revision, and so are the prices, it writes nothing and returns that revision.
-// Nobody else may invoice the month meanwhile.
+// Of runs that invoice a month at the same time, one makes the next revision; the others
+// fail, and are to be run again.
 func (r Region) InvoiceMonth(ctx context.Context, list *PriceList, pricesText []byte, month time.Time) (*Revision, error) {
 	last, err := LastRevision(ctx, r.Bucket, month)
 	if err != nil {
@@ -45,7 +46,7 @@ func (r Region) InvoiceMonth(ctx context.Context, list *PriceList, pricesText []
 	if err != nil {
 		return nil, fmt.Errorf("month %s: %w", next.Month, err)
 	}
-	previous, err := r.charges(ctx, month, last)
+	previous, err := r.charges(ctx, last)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (r Region) InvoiceMonth(ctx context.Context, list *PriceList, pricesText []
 	next.Total = totalOf(list, charges)
 	spans := spansOf(hours)
 	for i := range invoices {
-		invoices[i].Month, invoices[i].Hours = next.Month, spans
+		invoices[i].Month, invoices[i].Revision, invoices[i].Hours = next.Month, next.Number, spans
 		next.Invoices = append(next.Invoices, invoices[i].Tenant)
 	}
 	return next, r.commit(ctx, month, next, invoices, charges, table)

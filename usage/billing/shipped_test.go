@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,6 +134,58 @@ func TestUsageOfArchivedHoursAndSpoiltBills(t *testing.T) {
 		}
 		expect("without "+name, 10)
 		p.write(spoilt, good)
+	}
+}
+
+// An object comes when those of its hour have been billed and archived, all or some: what was
+// billed still counts, and what is not counted is named. A segment that its node tells of, and
+// that is in the bill, counts once.
+func TestUsageOfAnArchivedHourThatSomethingCameAfter(t *testing.T) {
+	for name, test := range map[string]struct {
+		archived, except []uint64
+		want             int64
+		named            []uint64
+	}{
+		"nothing is archived":         {nil, nil, 17, nil},
+		"all is archived":             {[]uint64{1, 2}, nil, 15, []uint64{3}},
+		"a part is archived":          {[]uint64{1}, nil, 15, []uint64{3}},
+		"what is late is told of":     {[]uint64{1, 2}, []uint64{3}, 15, nil},
+		"what is billed is told of":   {[]uint64{1}, []uint64{2}, 2, []uint64{1}},
+		"what is gone is told of":     {[]uint64{1}, []uint64{1}, 7, nil},
+		"all that is gone or late is": {[]uint64{1}, []uint64{1, 3}, 5, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			p := newPlace(t, folder)
+			keys := map[uint64]string{
+				1: p.put(hour, "node-a", 1, calls(hour, 0, 10, "acme", time.Second)),
+				2: p.put(hour, "node-a", 2, calls(hour, 10, 5, "acme", time.Second)),
+			}
+			p.bill(hour)
+			keys[3] = p.put(hour, "node-a", 3, calls(hour, 15, 2, "acme", time.Second))
+			for _, sequence := range test.archived {
+				if err := p.Bucket.Delete(t.Context(), keys[sequence]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			sums, err := reader(t, folder, billing.OfBucket).Sum(t.Context(), "acme", usage.HoursOf(hour, hour.Add(time.Hour)), map[string][]uint64{"node-a": test.except})
+			var got int64
+			for _, s := range sums {
+				got += s.Calls
+			}
+			if got != test.want {
+				t.Errorf("%d calls, want %d", got, test.want)
+			}
+			var damaged usage.Damaged
+			if errors.As(err, &damaged); len(damaged) != len(test.named) || err != nil && damaged == nil {
+				t.Fatalf("the error is %v, want one that names %v", err, test.named)
+			}
+			for i, sequence := range test.named {
+				if !strings.Contains(damaged[i].Error(), keys[sequence]) {
+					t.Errorf("%v does not name %s", damaged[i], keys[sequence])
+				}
+			}
+		})
 	}
 }
 
