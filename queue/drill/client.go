@@ -74,11 +74,6 @@ func (c *clientProcess) operate(ctx context.Context, caller int) error {
 		}
 		one = accepted{tenantFor(id), id}
 		o.Call = id
-		// Noted before it begins, too: whoever is killed in between may have been accepted.
-		o.Failed, o.Began = true, clock()
-		if err := c.notes.note(o); err != nil {
-			return err
-		}
 	case dice < 85:
 		o.Kind = history.Find
 	default:
@@ -86,8 +81,13 @@ func (c *clientProcess) operate(ctx context.Context, caller int) error {
 	}
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), operationBound)
 	defer cancel()
-	if o.Kind != history.Accept {
-		o.Began = clock()
+	o.Began = clock()
+	if o.Kind != history.Find {
+		// Noted before it begins, too: it may have its effect though whoever asked is killed.
+		o.Failed = true
+		if err := c.notes.note(o); err != nil {
+			return err
+		}
 	}
 	said, err := c.ask(bound, o.Kind, one)
 	o.Ended = clock()
@@ -107,7 +107,7 @@ func (c *clientProcess) operate(ctx context.Context, caller int) error {
 			o.Result = string(result.Body)
 		}
 	}
-	if o.Kind == history.Accept && o.Failed {
+	if o.Kind != history.Find && o.Failed {
 		return nil // as noted before
 	}
 	return c.notes.note(o)

@@ -86,8 +86,7 @@ func (r *region) under(ctx context.Context, do func() error) error {
 	return errors.Join(failed...)
 }
 
-// operations are what all clients noted. Of an acceptance that was noted when it began
-// and when it ended, the end counts.
+// operations are what all clients noted.
 func (r *region) operations() ([]history.Operation, error) {
 	var all []history.Operation
 	for i := range r.clients {
@@ -95,19 +94,32 @@ func (r *region) operations() ([]history.Operation, error) {
 		if err != nil {
 			return nil, err
 		}
-		ended := make(map[lightcone.CallID]bool)
-		for _, o := range noted {
-			if o.Kind == history.Accept && !o.Failed {
-				ended[o.Call] = true
-			}
-		}
-		for _, o := range noted {
-			if o.Kind != history.Accept || !o.Failed || !ended[o.Call] {
-				all = append(all, o)
-			}
-		}
+		all = append(all, once(noted)...)
 	}
 	return all, nil
+}
+
+// once are a client's operations without the beginnings of those whose end it noted, too.
+func once(noted []history.Operation) (all []history.Operation) {
+	type beginning struct {
+		kind   history.Kind
+		call   lightcone.CallID
+		client int
+		began  time.Duration
+	}
+	of := func(o history.Operation) beginning { return beginning{o.Kind, o.Call, o.Client, o.Began} }
+	ended := make(map[beginning]bool)
+	for _, o := range noted {
+		if !o.Failed {
+			ended[of(o)] = true
+		}
+	}
+	for _, o := range noted {
+		if !o.Failed || !ended[of(o)] {
+			all = append(all, o)
+		}
+	}
+	return all
 }
 
 // executions are what all workers noted.
@@ -152,7 +164,20 @@ func (r *region) verdict(ctx context.Context) (history.Verdict, error) {
 		return history.Verdict{}, err
 	}
 	v := history.Judge(operations, executions, ends)
-	return v, faults(v)
+	return v, errors.Join(faults(v), tell(v, operations))
+}
+
+// tell is all that was said of the calls that something impossible was said of.
+func tell(v history.Verdict, operations []history.Operation) error {
+	var told []error
+	for _, call := range v.Impossible {
+		for _, o := range operations {
+			if o.Call == call {
+				told = append(told, fmt.Errorf("%s: %+v", call, o))
+			}
+		}
+	}
+	return errors.Join(told...)
 }
 
 // drillClient is the drill's own client, in the history.
