@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"lightcone"
@@ -194,7 +193,7 @@ func (d *drills) bill(ctx context.Context, hour time.Time, seen *tally) error {
 			}
 		}
 	}
-	d.note("hour %s: billed by Nomad in %.0f s: %d calls, %d of them this drill's, %s s of CPU", bill.Hour, time.Since(began).Seconds(), bill.Totals.Calls, ours, strings.TrimSuffix(fmt.Sprintf("%.3f", cpu.Seconds()), ".000"))
+	d.note("hour %s: billed by Nomad in %.0f s: %d calls, %d of them this drill's, %.3f s of CPU", bill.Hour, time.Since(began).Seconds(), bill.Totals.Calls, ours, cpu.Seconds())
 	if len(bill.Refused) > 0 || bill.Totals.Calls != calls || bill.Totals.CPU != int64(cpu) || ours != want {
 		return fmt.Errorf("the bill is of %d calls and %d ns, its records of %d calls and %d ns; %d of the drill's %d are in it; set aside: %v",
 			bill.Totals.Calls, bill.Totals.CPU, calls, cpu, ours, want, bill.Refused)

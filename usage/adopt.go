@@ -2,7 +2,6 @@ package usage
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -172,12 +171,12 @@ func (a *Adopter) nobodyHas(name string) bool {
 // is removed when nothing is left to do for it.
 func (a *Adopter) adopt(ctx context.Context, name string) error {
 	dir := filepath.Join(a.config.Folder, name)
-	node, err := nodeOf(dir)
+	kept, err := readNumbers(dir)
 	if err != nil {
 		return err
 	}
 	l, err := Open(ctx, Config{
-		Dir: dir, Node: node, Bucket: a.config.Bucket,
+		Dir: dir, Node: kept.Node, Bucket: a.config.Bucket,
 		Logger: a.config.Logger.With("ledger", name), Metrics: prometheus.NewRegistry(), // the process's own ledger has the names
 		orphan: func() error { return a.remove(dir) }, lockWait: time.Nanosecond,
 	})
@@ -220,18 +219,4 @@ func (a *Adopter) complain(err error) {
 		a.metrics.failed.Inc()
 		a.config.Logger.Warn("what processes that are gone have left of usage cannot be looked after", "folder", a.config.Folder, "error", err)
 	}
-}
-
-// nodeOf reads whose ledger is in a folder.
-func nodeOf(dir string) (string, error) {
-	name := filepath.Join(dir, numbersFile)
-	content, err := os.ReadFile(name)
-	if err != nil {
-		return "", err
-	}
-	var n numbers
-	if err := json.Unmarshal(content, &n); err != nil {
-		return "", fmt.Errorf("read %s: %w", name, err)
-	}
-	return n.Node, ValidateNode(n.Node)
 }

@@ -54,14 +54,22 @@ const numbersFile = "sequence.json"
 // openNumbers reads the ledger's numbers, or begins with the time in microseconds:
 // a node that has lost its disk must not use a number again.
 func openNumbers(dir, node string) (numbers, error) {
-	var n numbers
-	name := filepath.Join(dir, numbersFile)
-	content, err := os.ReadFile(name)
+	n, err := readNumbers(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		first := uint64(time.Now().UnixMicro())
 		n = numbers{Node: node, First: first, Last: first - 1}
-		return n, writeWhole(name, n)
+		return n, writeWhole(filepath.Join(dir, numbersFile), n)
 	}
+	if err == nil && n.Node != node {
+		err = fmt.Errorf("the folder is of node %q, not of %q: open it under its own name, or another folder", n.Node, node)
+	}
+	return n, err
+}
+
+// readNumbers reads a ledger's numbers; os.ErrNotExist is in the error if it has none.
+func readNumbers(dir string) (n numbers, err error) {
+	name := filepath.Join(dir, numbersFile)
+	content, err := os.ReadFile(name)
 	if err == nil {
 		err = json.Unmarshal(content, &n)
 	}
@@ -70,9 +78,6 @@ func openNumbers(dir, node string) (numbers, error) {
 	}
 	if err != nil {
 		return n, fmt.Errorf("read %s: %w; it is written whole or not at all: restore it", name, err)
-	}
-	if n.Node != node {
-		return n, fmt.Errorf("the folder is of node %q, not of %q: open it under its own name, or another folder", n.Node, node)
 	}
 	return n, nil
 }
